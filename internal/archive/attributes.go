@@ -1,0 +1,161 @@
+package archive
+
+import (
+	"archive/tar"
+	"fmt"
+	"os"
+	"sort"
+	"strings"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kistdev/kist/internal/sys"
+)
+
+// identity is what the kernel gives to files that this process makes.
+type identity struct{ uid, gid int }
+
+func newIdentity() identity { return identity{os.Geteuid(), os.Getegid()} }
+
+// umask is the process's file mode creation mask. Asking umask(2) would change it for a moment, under the feet of the
+// others; /proc does not. When in doubt, every bit is masked and set again by chmod.
+func umask() uint32 {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0o777
+	}
+	for line := range strings.SplitSeq(string(status), "\n") {
+		var mask uint32
+		if n, _ := fmt.Sscanf(line, "Umask:\t%o", &mask); n == 1 {
+			return mask
+		}
+	}
+	return 0o777
+}
+
+// mode is a header's permission bits with setuid, setgid and sticky.
+func mode(hdr *tar.Header) uint32 { return uint32(hdr.Mode) & 0o7777 }
+
+// owner is whom an entry shall belong to.
+func (u *unpacker) owner(hdr *tar.Header) (Owner, error) {
+	if u.o.Owner != nil {
+		return *u.o.Owner, nil
+	}
+	o := Owner{hdr.Uid, hdr.Gid}
+	if u.o.MapOwner != nil {
+		return u.o.MapOwner(o)
+	}
+	return o, nil
+}
+
+// mustChown says whether a file made in parent belongs to someone else than it should.
+func (u *unpacker) mustChown(parent *dirHandle, want Owner) bool {
+	gid := u.self.gid
+	if parent.setgid {
+		gid = parent.gid
+	}
+	return want.UID != u.self.uid || want.GID != gid
+}
+
+// mtime is the entry's time of modification; the time of last access is left as it is.
+func mtime(hdr *tar.Header) time.Time { return hdr.ModTime }
+
+func timespecs(t time.Time) [2]unix.Timespec {
+	if t.IsZero() {
+		t = time.Unix(0, 0)
+	}
+	return [2]unix.Timespec{
+		{Nsec: unix.UTIME_OMIT},
+		{Sec: t.Unix(), Nsec: int64(t.Nanosecond())},
+	}
+}
+
+func setTime(dirfd int, name string, t time.Time) error {
+	ts := timespecs(t)
+	if err := unix.UtimesNanoAt(dirfd, name, ts[:], unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return fmt.Errorf("set time: %w", err)
+	}
+	return nil
+}
+
+// setFDTime is futimens(3): utimensat(2) without a path.
+func setFDTime(fd int, t time.Time) error {
+	ts := timespecs(t)
+	_, _, errno := unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(fd), 0, uintptr(unsafe.Pointer(&ts)), 0, 0, 0)
+	if errno != 0 {
+		return fmt.Errorf("set time: %w", errno)
+	}
+	return nil
+}
+
+const xattrRecord = "SCHILY.xattr."
+
+// setXattrs sets the header's extended attributes by set. What the filesystem or the kernel does not take is left out: an
+// attribute less makes the file no less the file, and refusing would make images unusable on filesystems without them.
+func (u *unpacker) setXattrs(hdr *tar.Header, set func(name string, value []byte) error) error {
+	if len(hdr.PAXRecords) == 0 {
+		return nil
+	}
+	for _, key := range sortedKeys(hdr.PAXRecords) {
+		name, ok := strings.CutPrefix(key, xattrRecord)
+		if !ok || isOverlayXattr(name) && u.o.Layer {
+			continue
+		}
+		err := set(name, []byte(hdr.PAXRecords[key]))
+		switch err {
+		case nil, unix.ENOTSUP, unix.EPERM:
+		case unix.EINVAL, unix.ERANGE:
+			return invalid(fmt.Errorf("set extended attribute %q: %w", name, err))
+		default:
+			return fmt.Errorf("set extended attribute %q: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// isOverlayXattr says whether the attribute is overlayfs's own: a layer that could set those would redirect directories
+// of other layers.
+func isOverlayXattr(name string) bool {
+	return strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "user.overlay.")
+}
+
+func hasXattrs(hdr *tar.Header) bool {
+	for key := range hdr.PAXRecords {
+		if strings.HasPrefix(key, xattrRecord) {
+			return true
+		}
+	}
+	return false
+}
+
+func sortedKeys(m map[string]string) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	sort.Strings(keys)
+	return keys
+}
+
+// chmod sets the mode of p without following a link that somebody may have put in its place.
+func chmod(p place, mode uint32) error {
+	fd, err := unix.Openat(p.parent.fd, p.base, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return os.NewSyscallError("chmod", unix.Chmod(sys.FDPath(fd), mode))
+}
+
+// onFile sets attributes of an open file.
+func onFile(fd int) func(string, []byte) error {
+	return func(name string, value []byte) error { return unix.Fsetxattr(fd, name, value, 0) }
+}
+
+// onPlace sets attributes of what is at p, itself a link or not.
+func onPlace(p place) func(string, []byte) error {
+	path := sys.FDPath(p.parent.fd) + "/" + p.base
+	return func(name string, value []byte) error { return unix.Lsetxattr(path, name, value, 0) }
+}

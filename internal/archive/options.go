@@ -1,0 +1,83 @@
+package archive
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Owner is a user and group by number.
+type Owner struct{ UID, GID int }
+
+// UntarOptions for Untar. The zero value unpacks a tar as it is.
+type UntarOptions struct {
+	// Layer unpacks an image's layer into a directory of its own: whiteouts become overlayfs's, attributes of overlayfs
+	// that the tar brings along are dropped, and the tar's entry for its root sets the directory's own attributes.
+	Layer bool
+	// UserXattr writes overlayfs's attributes as user.overlay.*, for mounts in a user namespace.
+	UserXattr bool
+	// NoOverwriteDirNonDir refuses to replace a directory by something else, and the other way round.
+	NoOverwriteDirNonDir bool
+	// Owner, when set, owns all that is unpacked, whatever the tar says.
+	Owner *Owner
+	// MapOwner, when set, turns the tar's owners into the host's: for containers in a user namespace.
+	MapOwner func(Owner) (Owner, error)
+}
+
+// Stats is what Untar did.
+type Stats struct {
+	// Entries counts what was unpacked, the entry for the root and what was skipped left out.
+	Entries int
+	// Root says that the tar had an entry for its root.
+	Root bool
+	// Opaque says that the root itself is opaque: nothing below this layer shows.
+	Opaque bool
+}
+
+// TarOptions for Tar. The zero value archives a tree as it is.
+type TarOptions struct {
+	// Name is what the archived file or directory is called in the archive; empty means that a directory's entries have
+	// names relative to it ("./"), and that a file keeps its name.
+	Name string
+	// NoRoot leaves out the entry for the archived directory itself.
+	NoRoot bool
+	// Upper archives an overlay's upper directory: its whiteouts become OCI whiteouts. Hidden, when set, says whether
+	// there is something below that a whiteout or an opaque directory with this path hides; without, all of them count.
+	Upper  bool
+	Hidden func(path string, opaque bool) bool
+	// OneFilesystem leaves out what is mounted below, but for the empty mount points.
+	OneFilesystem bool
+	// UserXattr: as in UntarOptions.
+	UserXattr bool
+	// MapOwner, when set, turns the host's owners into those of the archive.
+	MapOwner func(Owner) (Owner, error)
+}
+
+// whiteout names of the OCI image specification.
+const (
+	whiteoutPrefix = ".wh."
+	whiteoutMeta   = ".wh..wh."
+	whiteoutOpaque = ".wh..wh..opq"
+)
+
+// overlayPrefix is where overlayfs keeps its own attributes.
+func overlayPrefix(user bool) string {
+	if user {
+		return "user.overlay."
+	}
+	return "trusted.overlay."
+}
+
+// pathError tells which entry of an archive failed.
+type pathError struct {
+	op, path string
+	err      error
+}
+
+func (e *pathError) Error() string { return fmt.Sprintf("%s %q: %v", e.op, e.path, e.err) }
+func (e *pathError) Unwrap() error { return e.err }
+
+// splitName parts a cleaned name into its directory ("" for the root) and its last component.
+func splitName(name string) (dir, base string) {
+	i := strings.LastIndexByte(name, '/')
+	return name[:max(i, 0)], name[i+1:]
+}

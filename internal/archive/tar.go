@@ -1,0 +1,166 @@
+package archive
+
+import (
+	"archive/tar"
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kistdev/kist/internal/sys"
+)
+
+// Tar writes the file or directory called name in root as an uncompressed tar, with the end marker. A last component
+// that is a symbolic link is archived as one, unless name ends in "/" or "/.". Sockets are left out, as no tar can hold
+// them. What vanishes while the tree is read is left out; a file that shrinks is filled up with zeros.
+func Tar(ctx context.Context, root *sys.Root, name string, w io.Writer, o TarOptions) error {
+	buf := bufio.NewWriterSize(w, copySize)
+	p := &packer{
+		ctx: ctx, o: o, tar: tar.NewWriter(buf), links: make(map[inode]string), buf: make([]byte, copySize),
+		overlay: overlayPrefix(o.UserXattr),
+	}
+	if err := p.top(root, name); err != nil {
+		return err
+	}
+	if err := p.tar.Close(); err != nil {
+		return fmt.Errorf("write tar: %w", err)
+	}
+	if err := buf.Flush(); err != nil {
+		return fmt.Errorf("write tar: %w", err)
+	}
+	return nil
+}
+
+// packer is one Tar.
+type packer struct {
+	ctx     context.Context //nolint:containedctx // lives as long as the one call that made it
+	o       TarOptions
+	tar     *tar.Writer
+	links   map[inode]string // names of the files that have several, as archived
+	buf     []byte
+	dev     uint64 // of the top, for OneFilesystem
+	overlay string
+}
+
+type inode struct{ dev, ino uint64 }
+
+// item is something to archive: base in the open directory dirfd.
+type item struct {
+	dirfd int
+	base  string
+	name  string // in the archive; "" for the top of a tree without a name
+	st    unix.Stat_t
+}
+
+// path is what system calls without a descriptor argument take.
+func (i *item) path() string { return sys.FDPath(i.dirfd) + "/" + i.base }
+
+func (p *packer) top(root *sys.Root, name string) error {
+	parent, base, err := openTop(root, name)
+	if err != nil {
+		return fmt.Errorf("archive: %w", err)
+	}
+	defer parent.Close()
+	it := &item{dirfd: int(parent.Fd()), base: base, name: p.o.Name}
+	if err := unix.Fstatat(it.dirfd, it.base, &it.st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return &pathError{"archive", name, err}
+	}
+	p.dev = it.st.Dev
+	isDir := it.st.Mode&unix.S_IFMT == unix.S_IFDIR
+	if it.name == "" && !isDir {
+		it.name = base
+	}
+	if isDir && p.o.NoRoot {
+		return p.children(it)
+	}
+	return p.add(it)
+}
+
+// openTop opens the directory that holds name; a name that asks for a directory by its ending is opened itself.
+func openTop(root *sys.Root, name string) (*os.File, string, error) {
+	if strings.HasSuffix(name, "/") || strings.HasSuffix(name, "/.") {
+		f, err := root.Open(name, unix.O_PATH|unix.O_DIRECTORY, 0)
+		return f, ".", err
+	}
+	return root.Parent(name)
+}
+
+// add archives one item, and what is below it.
+func (p *packer) add(it *item) error {
+	if err := context.Cause(p.ctx); err != nil {
+		return fmt.Errorf("archive: %w", err)
+	}
+	if len(it.name) >= unix.PathMax {
+		return &pathError{"archive", it.name[:64] + "...", unix.ENAMETOOLONG}
+	}
+	err := p.addKind(it)
+	if errors.Is(err, unix.ENOENT) {
+		return nil // vanished meanwhile
+	}
+	return err
+}
+
+func (p *packer) addKind(it *item) error {
+	switch it.st.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		return p.directory(it)
+	case unix.S_IFREG:
+		return p.regular(it)
+	case unix.S_IFLNK:
+		return p.symlink(it)
+	case unix.S_IFSOCK:
+		return nil
+	case unix.S_IFCHR:
+		if p.o.Upper && sys.IsWhiteout(&it.st) {
+			return p.whiteout(it)
+		}
+		return p.device(it, tar.TypeChar)
+	case unix.S_IFBLK:
+		return p.device(it, tar.TypeBlock)
+	case unix.S_IFIFO:
+		return p.device(it, tar.TypeFifo)
+	}
+	return &pathError{"archive", it.name, fmt.Errorf("file of unknown type %o", it.st.Mode)}
+}
+
+// children archives what is in a directory, in the order of the names.
+func (p *packer) children(dir *item) error {
+	fd, err := unix.Openat(dir.dirfd, dir.base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &pathError{"archive", dir.name, err}
+	}
+	f := os.NewFile(uintptr(fd), dir.name)
+	defer f.Close()
+	names, err := f.Readdirnames(-1)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return &pathError{"archive", dir.name, err}
+	}
+	slices.Sort(names)
+	for _, base := range names {
+		if p.o.Upper && strings.HasPrefix(base, whiteoutPrefix) {
+			continue // would hide something when unpacked; the format has no way to write it
+		}
+		it := &item{dirfd: fd, base: base, name: base}
+		if dir.name != "" {
+			it.name = dir.name + "/" + base
+		}
+		err := unix.Fstatat(fd, base, &it.st, unix.AT_SYMLINK_NOFOLLOW)
+		if err == unix.ENOENT {
+			continue
+		}
+		if err != nil {
+			return &pathError{"archive", it.name, err}
+		}
+		if err := p.add(it); err != nil {
+			return err
+		}
+	}
+	return nil
+}
