@@ -1,0 +1,50 @@
+package runtime
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+func TestHooks(t *testing.T) {
+	executors(t, func(t *testing.T, r *Runtime) {
+		log := filepath.Join(t.TempDir(), "log")
+		hook := func(name string) []specs.Hook {
+			return []specs.Hook{{
+				Path: "/bin/sh", Args: []string{"sh", "-c", "echo " + name + " $X >>" + log + "; cat >>" + log + "; echo >>" + log},
+				Env: []string{"X=env"}, Timeout: ptr(5),
+			}}
+		}
+		b := bundle(t, "/bin/true")
+		b.Spec.Annotations = map[string]string{"k": "v"}
+		b.Spec.Hooks = &specs.Hooks{
+			Prestart: hook("prestart"), CreateRuntime: hook("createRuntime"), Poststart: hook("poststart"), Poststop: hook("poststop"),
+		}
+		run(t, r, b)
+		got, err := os.ReadFile(log)
+		must(t, err)
+		for i, l := range strings.Split(strings.TrimSpace(string(got)), "\n") {
+			want := []string{"prestart env", `"status":"creating"`, "createRuntime env", `"status":"creating"`, "poststart env", `"status":"running"`, "poststop env", `"status":"stopped"`}[i]
+			if !strings.Contains(l, want) || i%2 == 1 && !strings.Contains(l, b.ID) {
+				t.Errorf("line %d is %q, want %q in it", i, l, want)
+			}
+		}
+	})
+}
+
+func TestFailedHookEndsContainer(t *testing.T) {
+	executors(t, func(t *testing.T, r *Runtime) {
+		b := bundle(t, "/bin/true")
+		b.Spec.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "echo why; exit 4"}}}}
+		_, err := r.Create(t.Context(), b, Stdio{})
+		if err == nil || !strings.Contains(err.Error(), "why") {
+			t.Errorf("got %v", err)
+		}
+		if _, err := os.Stat("/sys/fs/cgroup/pids" + b.Spec.Linux.CgroupsPath); !os.IsNotExist(err) {
+			t.Errorf("its control group is still there: %v", err)
+		}
+	})
+}
