@@ -1,0 +1,279 @@
+package image
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Annotations of index.json's entries.
+const (
+	annotationName   = ocispec.AnnotationRefName
+	annotationImage  = "io.containerd.image.name" // the same name, for tools of containerd
+	annotationID     = "dev.kist.image.id"
+	annotationSource = "dev.kist.image.source" // the digest that the registry gave for the name
+	annotationTagged = "dev.kist.image.tagged"
+	annotationParent = "dev.kist.image.parent"
+)
+
+// entry is one name of one image, or an image without a name.
+type entry struct {
+	name   string
+	id     digest.Digest
+	desc   ocispec.Descriptor // the manifest
+	source digest.Digest
+	tagged time.Time
+	parent digest.Digest // of an image made here
+}
+
+// snapshot is the names at one time. They are never changed.
+type snapshot struct {
+	entries []entry
+	foreign []ocispec.Descriptor // what other tools wrote and we cannot read
+	byName  map[string]int
+	byID    map[digest.Digest][]int
+	ids     []digest.Digest // sorted
+
+	found     sync.Map // entries by what users wrote, so that the same words are not parsed at every run
+	foundSize atomic.Int32
+}
+
+// keptFound bounds what a snapshot remembers of users' words.
+const keptFound = 1024
+
+// catalog is the names, in memory and in index.json.
+type catalog struct {
+	mu      sync.Mutex // allows one change at a time
+	current atomic.Pointer[snapshot]
+}
+
+func (c *catalog) snapshot() *snapshot { return c.current.Load() }
+
+func newSnapshot(entries []entry, foreign []ocispec.Descriptor) *snapshot {
+	s := &snapshot{entries: entries, foreign: foreign, byName: map[string]int{}, byID: map[digest.Digest][]int{}}
+	for i, e := range entries {
+		if e.name != "" {
+			s.byName[e.name] = i
+		}
+		s.byID[e.id] = append(s.byID[e.id], i)
+	}
+	s.ids = slices.Sorted(maps.Keys(s.byID))
+	return s
+}
+
+// of lists an image's entries.
+func (s *snapshot) of(id digest.Digest) []entry {
+	list := make([]entry, 0, len(s.byID[id]))
+	for _, i := range s.byID[id] {
+		list = append(list, s.entries[i])
+	}
+	return list
+}
+
+// names lists an image's names, sorted.
+func (s *snapshot) names(id digest.Digest) []string {
+	var list []string
+	for _, i := range s.byID[id] {
+		if name := s.entries[i].name; name != "" {
+			list = append(list, name)
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+// parent is the image that this one was made from here, or empty.
+func (s *snapshot) parent(id digest.Digest) digest.Digest {
+	for _, i := range s.byID[id] {
+		if p := s.entries[i].parent; p != "" {
+			return p
+		}
+	}
+	return ""
+}
+
+// children lists the images made from this one here.
+func (s *snapshot) children(id digest.Digest) []digest.Digest {
+	var list []digest.Digest
+	for _, e := range s.entries {
+		if e.parent == id && !slices.Contains(list, e.id) {
+			list = append(list, e.id)
+		}
+	}
+	return list
+}
+
+func (s *Store) loadCatalog() error {
+	index, err := s.content.Index()
+	if err != nil {
+		return err
+	}
+	var (
+		entries []entry
+		foreign []ocispec.Descriptor
+	)
+	for _, d := range index.Manifests {
+		e, err := s.entryOf(d)
+		if err != nil {
+			slog.Warn("an entry of index.json is not understood; it is left alone", "digest", d.Digest.String(), "err", err)
+			foreign = append(foreign, d)
+			continue
+		}
+		entries = append(entries, e)
+	}
+	s.catalog.current.Store(newSnapshot(entries, foreign))
+	return nil
+}
+
+// entryOf reads an entry of index.json, by whomever it was written.
+func (s *Store) entryOf(d ocispec.Descriptor) (entry, error) {
+	e := entry{
+		name: d.Annotations[annotationName], id: digest.Digest(d.Annotations[annotationID]),
+		source: digest.Digest(d.Annotations[annotationSource]), parent: digest.Digest(d.Annotations[annotationParent]),
+	}
+	if err := d.Digest.Validate(); err != nil {
+		return entry{}, err
+	}
+	if !isManifest(d.MediaType) {
+		return entry{}, fmt.Errorf("media type %q: %w", d.MediaType, errdefs.ErrNotImplemented)
+	}
+	if raw := d.Annotations[annotationTagged]; raw != "" {
+		e.tagged, _ = time.Parse(time.RFC3339Nano, raw)
+	}
+	if e.name != "" {
+		full, err := fullName(e.name)
+		if err != nil {
+			return entry{}, err
+		}
+		e.name = full
+	}
+	e.desc = ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size, Platform: d.Platform}
+	if e.id.Validate() != nil {
+		r, err := s.record(e.desc)
+		if err != nil {
+			return entry{}, err
+		}
+		e.id = r.id
+	}
+	return e, nil
+}
+
+func (e entry) descriptor() ocispec.Descriptor {
+	d := e.desc
+	d.Annotations = map[string]string{annotationID: e.id.String()}
+	set := func(key, value string) {
+		if value != "" {
+			d.Annotations[key] = value
+		}
+	}
+	set(annotationName, e.name)
+	set(annotationImage, e.name)
+	set(annotationSource, e.source.String())
+	set(annotationParent, e.parent.String())
+	if !e.tagged.IsZero() {
+		set(annotationTagged, e.tagged.Format(time.RFC3339Nano))
+	}
+	return d
+}
+
+// errUnchanged tells change that there is nothing to write.
+var errUnchanged = errors.New("unchanged")
+
+// change edits the list of entries and writes it; when it returns, the change survives a crash.
+func (s *Store) change(edit func(*editor) error) error {
+	s.catalog.mu.Lock()
+	defer s.catalog.mu.Unlock()
+	now := s.catalog.snapshot()
+	ed := &editor{entries: slices.Clone(now.entries)}
+	if err := edit(ed); err != nil {
+		if errors.Is(err, errUnchanged) {
+			return nil
+		}
+		return err
+	}
+	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex}
+	index.Manifests = make([]ocispec.Descriptor, 0, len(ed.entries)+len(now.foreign))
+	for _, e := range ed.entries {
+		index.Manifests = append(index.Manifests, e.descriptor())
+	}
+	index.Manifests = append(index.Manifests, now.foreign...)
+	if err := s.content.SetIndex(&index); err != nil {
+		return err
+	}
+	s.catalog.current.Store(newSnapshot(ed.entries, now.foreign))
+	return nil
+}
+
+// editor changes a list of entries, and sees to it that every image keeps at least one.
+type editor struct {
+	entries []entry
+}
+
+func (ed *editor) find(name string) int {
+	return slices.IndexFunc(ed.entries, func(e entry) bool { return e.name == name })
+}
+
+func (ed *editor) has(id digest.Digest) bool {
+	return slices.ContainsFunc(ed.entries, func(e entry) bool { return e.id == id })
+}
+
+// put adds an entry: a name moves from the image that had it, which stays as a dangling one.
+func (ed *editor) put(e entry) {
+	if e.parent == "" {
+		e.parent = ed.parent(e.id)
+	}
+	if e.name == "" {
+		if !ed.has(e.id) {
+			ed.entries = append(ed.entries, e)
+		}
+		return
+	}
+	if i := ed.find(e.name); i >= 0 {
+		old := ed.entries[i]
+		ed.entries[i] = e
+		if !ed.has(old.id) {
+			old.name, old.source = "", ""
+			ed.entries = append(ed.entries, old)
+		}
+	} else {
+		ed.entries = append(ed.entries, e)
+	}
+	// The image has a name now.
+	ed.entries = slices.DeleteFunc(ed.entries, func(o entry) bool { return o.id == e.id && o.name == "" })
+}
+
+func (ed *editor) parent(id digest.Digest) digest.Digest {
+	for _, e := range ed.entries {
+		if e.id == id && e.parent != "" {
+			return e.parent
+		}
+	}
+	return ""
+}
+
+// untag removes a name; an image that loses its last one stays as a dangling one.
+func (ed *editor) untag(name string) {
+	i := ed.find(name)
+	if i < 0 {
+		return
+	}
+	old := ed.entries[i]
+	ed.entries = slices.Delete(ed.entries, i, i+1)
+	old.name, old.source = "", ""
+	ed.put(old)
+}
+
+// remove removes an image with all its names.
+func (ed *editor) remove(id digest.Digest) {
+	ed.entries = slices.DeleteFunc(ed.entries, func(e entry) bool { return e.id == id })
+}

@@ -1,0 +1,222 @@
+package image
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
+	"github.com/moby/moby/api/types/image"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/kistdev/kist/internal/filter"
+)
+
+// List is docker images: the newest first. all adds nameless images that others were made from.
+func (s *Store) List(_ context.Context, all, sharedSize bool, f filter.Args) ([]image.Summary, error) {
+	if err := f.Validate("dangling", "label", "before", "since", "reference", "until"); err != nil {
+		return nil, err
+	}
+	snap := s.catalog.snapshot()
+	match, err := s.matcher(snap, f)
+	if err != nil {
+		return nil, err
+	}
+	users := s.inUse()
+	list := []image.Summary{}
+	var shared map[digest.Digest]int
+	if sharedSize {
+		shared = s.layerUse(snap)
+	}
+	for _, id := range snap.ids {
+		e := snap.of(id)[0]
+		r, err := s.record(e.desc)
+		if err != nil {
+			continue // reachable has warned of it.
+		}
+		tags, digests := tagsAndDigests(snap.names(id))
+		if len(tags)+len(digests) == 0 && !all && len(snap.children(id)) > 0 {
+			continue
+		}
+		if tags, digests = match(r, tags, digests); tags == nil {
+			continue
+		}
+		sum := summary(r, snap.parent(id), tags, digests)
+		sum.Containers = int64(len(users[id]))
+		if sharedSize {
+			sum.SharedSize = s.sharedSize(r, shared)
+		}
+		list = append(list, sum)
+	}
+	slices.SortStableFunc(list, func(a, b image.Summary) int {
+		if a.Created != b.Created {
+			return int(min(max(b.Created-a.Created, -1), 1))
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+	return list, nil
+}
+
+func summary(r *record, parent digest.Digest, tags, digests []string) image.Summary {
+	sum := image.Summary{
+		ID: r.id.String(), ParentID: parent.String(), RepoTags: tags, RepoDigests: digests,
+		Labels: r.config.Config.Labels, Size: r.size, SharedSize: -1, Containers: -1,
+	}
+	if r.config.Created != nil {
+		sum.Created = r.config.Created.Unix()
+	}
+	if sum.Labels == nil {
+		sum.Labels = map[string]string{}
+	}
+	return sum
+}
+
+// layerUse counts the images that use each layer and blob.
+func (s *Store) layerUse(snap *snapshot) map[digest.Digest]int {
+	use := map[digest.Digest]int{}
+	for _, id := range snap.ids {
+		r, err := s.record(snap.of(id)[0].desc)
+		if err != nil {
+			continue
+		}
+		set := digests{}
+		r.mark(set)
+		for d := range set {
+			use[d]++
+		}
+	}
+	return use
+}
+
+// sharedSize is the bytes of an image that others use as well.
+func (s *Store) sharedSize(r *record, use map[digest.Digest]int) int64 {
+	set := digests{}
+	r.mark(set)
+	var total int64
+	for d := range set {
+		if use[d] < 2 {
+			continue
+		}
+		total += s.sizeOf(d)
+	}
+	return total
+}
+
+// sizeOf is what a digest stands for on the disk: a blob, an unpacked layer, or for an uncompressed layer both.
+func (s *Store) sizeOf(d digest.Digest) int64 {
+	var total int64
+	if n, err := s.content.Size(d); err == nil {
+		total += n
+	}
+	if n, err := s.layers.Size(d); err == nil {
+		total += n
+	}
+	return total
+}
+
+// match says whether an image is wanted, and under which of its names; nil tags mean no.
+type match func(r *record, tags, digests []string) ([]string, []string)
+
+func (s *Store) matcher(snap *snapshot, f filter.Args) (match, error) {
+	dangling, err := f.Bool("dangling", false)
+	if err != nil {
+		return nil, err
+	}
+	before, err := s.createdOf(snap, f, "before")
+	if err != nil {
+		return nil, err
+	}
+	since, err := s.createdOf(snap, f, "since")
+	if err != nil {
+		return nil, err
+	}
+	until, err := untilOf(f)
+	if err != nil {
+		return nil, err
+	}
+	for _, pattern := range f["reference"] {
+		if _, err := path.Match(pattern, ""); err != nil {
+			return nil, fmt.Errorf("invalid filter 'reference=%s': %w: %w", pattern, err, errdefs.ErrInvalidArgument)
+		}
+	}
+	return func(r *record, tags, digests []string) ([]string, []string) {
+		created := time.Time{}
+		if r.config.Created != nil {
+			created = *r.config.Created
+		}
+		switch {
+		case f.Has("dangling") && dangling != (len(tags) == 0),
+			!f.Labels("label", r.config.Config.Labels),
+			!before.IsZero() && !created.Before(before),
+			!since.IsZero() && !created.After(since),
+			!until.IsZero() && !created.Before(until):
+			return nil, nil
+		}
+		if f.Has("reference") {
+			tags, digests = matching(f["reference"], tags), matching(f["reference"], digests)
+			if len(tags)+len(digests) == 0 {
+				return nil, nil
+			}
+		}
+		return tags, digests
+	}, nil
+}
+
+// matching keeps the names that one of the patterns describes, never nil.
+func matching(patterns, names []string) []string {
+	kept := []string{}
+	for _, n := range names {
+		named, err := reference.ParseNormalizedNamed(n)
+		if err != nil {
+			continue
+		}
+		if slices.ContainsFunc(patterns, func(p string) bool {
+			ok, err := reference.FamiliarMatch(p, named)
+			return ok && err == nil
+		}) {
+			kept = append(kept, n)
+		}
+	}
+	return kept
+}
+
+// createdOf is when the image that a filter names was created.
+func (s *Store) createdOf(snap *snapshot, f filter.Args, key string) (time.Time, error) {
+	if !f.Has(key) {
+		return time.Time{}, nil
+	}
+	e, err := snap.find(f[key][0])
+	if err != nil {
+		return time.Time{}, err
+	}
+	r, err := s.record(e.desc)
+	if err != nil || r.config.Created == nil {
+		return time.Time{}, err
+	}
+	return *r.config.Created, nil
+}
+
+// untilOf reads the filter "until": a time, seconds since 1970, or how long ago.
+func untilOf(f filter.Args) (time.Time, error) {
+	if !f.Has("until") {
+		return time.Time{}, nil
+	}
+	raw := f["until"][0]
+	if d, err := time.ParseDuration(raw); err == nil {
+		return time.Now().Add(-d), nil
+	}
+	if seconds, err := strconv.ParseFloat(raw, 64); err == nil {
+		return time.Unix(0, int64(seconds*1e9)), nil
+	}
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02"} {
+		if t, err := time.ParseInLocation(layout, raw, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("invalid filter 'until=%s': want a time or a duration: %w", raw, errdefs.ErrInvalidArgument)
+}

@@ -1,0 +1,323 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/containerd/platforms"
+	"github.com/distribution/reference"
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	"github.com/moby/moby/api/types/events"
+	apiregistry "github.com/moby/moby/api/types/registry"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/kistdev/kist/internal/content"
+	"github.com/kistdev/kist/internal/fault"
+	"github.com/kistdev/kist/internal/registry"
+)
+
+// PullOptions for Pull and Push.
+type PullOptions struct {
+	Platform *ocispec.Platform
+	Auth     *apiregistry.AuthConfig // nil: the daemon asks for none
+	AllTags  bool
+	Report   Reporter
+}
+
+// pull is one running pull.
+type pull struct {
+	s     *Store
+	repo  *registry.Repository
+	lease *content.Lease
+	named reference.Named
+	o     PullOptions
+}
+
+// Pull fetches ref (all blobs verified, layers unpacked) and names it. It ends with docker's "Digest:" and "Status:" lines
+// given to Report. With AllTags it fetches all tags of the repository, and returns the image of the last one.
+func (s *Store) Pull(ctx context.Context, ref string, o PullOptions) (*Image, error) {
+	named, err := parseName(ref)
+	if err != nil {
+		return nil, err
+	}
+	repo, err := s.client.Repository(ctx, named, o.Auth)
+	if err != nil {
+		return nil, err
+	}
+	defer repo.Close()
+	if !o.AllTags {
+		return s.pullOne(ctx, repo, named, o)
+	}
+	tags, err := repo.Tags(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var last *Image
+	for _, tag := range tags {
+		tagged, err := reference.WithTag(reference.TrimNamed(named), tag)
+		if err != nil {
+			return nil, fmt.Errorf("tag %q: %w: %w", tag, err, errdefs.ErrUnavailable)
+		}
+		if last, err = s.pullOne(ctx, repo, tagged, o); err != nil {
+			return nil, err
+		}
+	}
+	if last == nil {
+		return nil, fmt.Errorf("%s has no tags: %w", reference.FamiliarName(named), errdefs.ErrNotFound)
+	}
+	return last, nil
+}
+
+func (s *Store) pullOne(ctx context.Context, repo *registry.Repository, named reference.Named, o PullOptions) (*Image, error) {
+	lease := s.content.Lease()
+	defer lease.Release()
+	p := &pull{s: s, repo: repo, lease: lease, named: named, o: o}
+	o.Report.status(p.reference(), "Pulling from "+reference.Path(named))
+	img, source, fresh, err := p.fetch(ctx)
+	if err != nil {
+		return nil, content.ExplainFull(s.content.Dir(), err)
+	}
+	name := reference.FamiliarString(named)
+	o.Report.status("", "Digest: "+source.String())
+	if fresh {
+		o.Report.status("", "Status: Downloaded newer image for "+name)
+	} else {
+		o.Report.status("", "Status: Image is up to date for "+name)
+	}
+	s.emit(events.ActionPull, name, reference.FamiliarName(named), img.Config.Config.Labels)
+	return img, nil
+}
+
+// reference is the tag or digest to ask the registry for.
+func (p *pull) reference() string {
+	switch n := p.named.(type) {
+	case reference.Digested:
+		return n.Digest().String()
+	case reference.Tagged:
+		return n.Tag()
+	}
+	return "latest"
+}
+
+// fetch brings everything here and names it. fresh is false if everything was here before.
+func (p *pull) fetch(ctx context.Context) (img *Image, source digest.Digest, fresh bool, err error) {
+	if img, source, ok := p.upToDate(ctx); ok {
+		return img, source, false, nil
+	}
+	source, desc, raw, err := p.manifest(ctx)
+	if err != nil {
+		return nil, "", false, err
+	}
+	before := p.s.catalog.snapshot()
+	r, err := p.blobs(ctx, desc, raw)
+	if err != nil {
+		return nil, "", false, err
+	}
+	if err := p.s.sync(ctx); err != nil {
+		return nil, "", false, err
+	}
+	if err := p.name(r, source); err != nil {
+		return nil, "", false, err
+	}
+	snap := p.s.catalog.snapshot()
+	e := entry{id: r.id, desc: r.desc}
+	img, err = p.s.image(snap, e)
+	old, had := before.byName[p.named.String()]
+	return img, source, !had || before.entries[old].id != r.id, err
+}
+
+// upToDate asks the registry only what the tag stands for: most pulls find that it is here already, and a HEAD does not
+// count against rate limits.
+func (p *pull) upToDate(ctx context.Context) (*Image, digest.Digest, bool) {
+	snap := p.s.catalog.snapshot()
+	i, ok := snap.byName[p.named.String()]
+	if !ok {
+		return nil, "", false
+	}
+	e := snap.entries[i]
+	p.lease.Hold(e.desc.Digest, e.id)
+	img, err := p.s.image(snap, e)
+	if err != nil || checkPlatform("", img.Config.Platform, p.hostOr()) != nil || !p.complete(e) {
+		return nil, "", false
+	}
+	source := e.source
+	if d, ok := p.named.(reference.Digested); ok {
+		return img, d.Digest(), true
+	}
+	d, err := p.repo.Resolve(ctx, p.reference())
+	if err != nil || d.Digest == "" || d.Digest != source {
+		return nil, "", false // The whole way will tell what is wrong.
+	}
+	return img, source, true
+}
+
+// hostOr is the platform that was asked for, or the host's.
+func (p *pull) hostOr() *ocispec.Platform {
+	if p.o.Platform != nil {
+		return p.o.Platform
+	}
+	host := platforms.DefaultSpec()
+	return &host
+}
+
+// complete says whether all of an image's blobs and layers are here.
+func (p *pull) complete(e entry) bool {
+	r, err := p.s.record(e.desc)
+	if err != nil {
+		return false
+	}
+	set := digests{}
+	r.mark(set)
+	for d := range set {
+		p.lease.Hold(d)
+	}
+	for i, l := range r.manifest.Layers {
+		if !p.s.content.Has(l.Digest) || !p.s.layers.Has(r.config.RootFS.DiffIDs[i]) {
+			return false
+		}
+	}
+	return p.s.content.Has(r.id) && p.s.content.Has(r.desc.Digest)
+}
+
+// manifest fetches the manifest for the platform. source is the digest that the reference stands for: the index's if
+// there is one.
+func (p *pull) manifest(ctx context.Context) (source digest.Digest, d ocispec.Descriptor, raw []byte, err error) {
+	d, raw, err = p.repo.Manifest(ctx, p.reference())
+	if err != nil {
+		return "", d, nil, err
+	}
+	source = d.Digest
+	for depth := 0; ; depth++ {
+		if d.MediaType, err = kindOf(d.MediaType, raw); err != nil {
+			return "", d, nil, err
+		}
+		if isManifest(d.MediaType) {
+			return source, d, raw, nil
+		}
+		if depth == 3 {
+			return "", d, nil, notAnImage("its indexes are nested too deeply")
+		}
+		index, err := parseIndex(raw)
+		if err != nil {
+			return "", d, nil, err
+		}
+		chosen, err := choose(index, p.o.Platform)
+		if err != nil {
+			return "", d, nil, fmt.Errorf("%s: %w", reference.FamiliarString(p.named), err)
+		}
+		if d, raw, err = p.repo.Manifest(ctx, chosen.Digest.String()); err != nil {
+			return "", d, nil, err
+		}
+	}
+}
+
+// blobs brings configuration, layers and manifest here.
+func (p *pull) blobs(ctx context.Context, desc ocispec.Descriptor, raw []byte) (*record, error) {
+	m, err := parseManifest(raw)
+	if err != nil {
+		return nil, err
+	}
+	p.lease.Hold(desc.Digest, m.Config.Digest)
+	config, err := p.config(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkPlatform(reference.FamiliarString(p.named), config.Platform, p.o.Platform); err != nil {
+		return nil, err
+	}
+	stop := p.s.writeback()
+	err = p.layers(ctx, m, config.RootFS.DiffIDs)
+	stop()
+	if err != nil {
+		return nil, err
+	}
+	if err := p.s.putBlob(ctx, desc, raw); err != nil {
+		return nil, err
+	}
+	return p.s.record(desc)
+}
+
+// config fetches the configuration, which tells the layers' diff ids.
+func (p *pull) config(ctx context.Context, m *ocispec.Manifest) (*dockerspec.DockerOCIImage, error) {
+	if m.Config.MediaType == ocispec.MediaTypeEmptyJSON || m.ArtifactType != "" {
+		return nil, notAnImage("it is an artifact of type " + m.ArtifactType)
+	}
+	raw, err := p.s.content.Bytes(m.Config.Digest, configLimit)
+	if errors.Is(err, errdefs.ErrDataLoss) {
+		if err := p.s.content.Delete(m.Config.Digest); err != nil {
+			return nil, err
+		}
+	}
+	if err != nil {
+		if raw, err = p.repo.Blob(ctx, m.Config, configLimit); err != nil {
+			return nil, fmt.Errorf("fetch image configuration: %w", err)
+		}
+		if err := p.s.putBlob(ctx, m.Config, raw); err != nil {
+			return nil, err
+		}
+	}
+	return parseConfig(raw, len(m.Layers))
+}
+
+// name gives the image its names: the one asked for, and the digest under which the registry knows it.
+func (p *pull) name(r *record, source digest.Digest) error {
+	byDigest, err := reference.WithDigest(reference.TrimNamed(p.named), source)
+	if err != nil {
+		return err
+	}
+	return p.s.change(func(ed *editor) error {
+		e := entry{id: r.id, desc: r.desc, source: source, tagged: time.Now()}
+		e.name = byDigest.String()
+		ed.put(e)
+		e.name = p.named.String()
+		ed.put(e)
+		return nil
+	})
+}
+
+// putBlob stores a small blob that is in memory.
+func (s *Store) putBlob(ctx context.Context, d ocispec.Descriptor, raw []byte) error {
+	w, err := s.content.Create(ctx, d.Digest, int64(len(raw)))
+	if errors.Is(err, errdefs.ErrAlreadyExists) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	if w.Offset() > 0 {
+		if err := w.Restart(); err != nil {
+			return err
+		}
+	}
+	if _, err := w.Write(raw); err != nil {
+		return err
+	}
+	_, err = w.Commit()
+	return err
+}
+
+// kindOf tells what a manifest is, by the registry's word and by its own. Schema 1 is refused.
+func kindOf(mediaType string, raw []byte) (string, error) {
+	kind, schema, err := selfDescription(raw)
+	if err != nil {
+		return "", err
+	}
+	if schema == 1 || mediaType == registry.MediaTypeDockerSchema1 || mediaType == registry.MediaTypeSignedSchema1 {
+		return "", &fault.Error{
+			Code: "manifest-schema1", What: "the image has a manifest of Docker schema 1", Class: errdefs.ErrNotImplemented,
+			Cause: "that format was given up in 2019; its layers cannot be verified", Try: "push the image again with a newer tool",
+		}
+	}
+	if isManifest(mediaType) || isIndex(mediaType) {
+		return mediaType, nil
+	}
+	if isManifest(kind) || isIndex(kind) {
+		return kind, nil
+	}
+	return "", notAnImage(fmt.Sprintf("its manifest has the media type %q", mediaType))
+}

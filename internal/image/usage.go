@@ -1,0 +1,52 @@
+package image
+
+import (
+	"context"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Usage is the disk use of all images: bytes of blobs and layers, shared ones counted once, and what removal of unused
+// images would give back. Blobs that no image needs, and partial ones, count as reclaimable.
+func (s *Store) Usage(_ context.Context) (total, reclaimable int64, err error) {
+	snap, users := s.catalog.snapshot(), s.inUse()
+	used, layers := digests{}, digests{}
+	for _, id := range snap.ids {
+		for _, e := range snap.of(id) {
+			r, err := s.record(e.desc)
+			if err != nil {
+				continue
+			}
+			if len(users[id]) > 0 {
+				r.mark(used)
+			}
+			layers.add(r.config.RootFS.DiffIDs...)
+		}
+	}
+	err = s.content.Each(func(d digest.Digest, size int64) error {
+		total += size
+		if !used.has(d) {
+			reclaimable += size
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, 0, err
+	}
+	partial, err := s.content.Partial()
+	if err != nil {
+		return 0, 0, err
+	}
+	total, reclaimable = total+partial, reclaimable+partial
+	for d := range layers {
+		n, err := s.layers.Size(d)
+		if err != nil {
+			continue
+		}
+		total += n
+		if !used.has(d) {
+			reclaimable += n
+		}
+	}
+	return total, reclaimable, nil
+}

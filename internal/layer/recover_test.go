@@ -1,0 +1,143 @@
+package layer
+
+import (
+	"bytes"
+	"errors"
+	"math/rand"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"testing"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+
+	"github.com/kistdev/kist/internal/fault"
+)
+
+// reopen closes the store and opens it again, as on another boot of the machine if boot is not empty.
+func reopen(t *testing.T, s *Store, boot string) *Store {
+	t.Helper()
+	must(t, s.Close())
+	n, err := Open(s.dir)
+	must(t, err)
+	if boot != "" {
+		n.boot = boot
+		n.layers, n.names, n.roots = map[digest.Digest]*unpacked{}, map[string]*unpacked{}, map[string]*prepared{}
+		n.bases = map[string]string{}
+		must(t, n.recover())
+		n.trash.wake()
+	}
+	return n
+}
+
+func TestRecover(t *testing.T) {
+	needRoot(t)
+	s, err := Open(t.TempDir())
+	must(t, err)
+	a := unpack(t, s, file{name: "a", body: "a"})
+	must(t, s.Sync(t.Context()))
+	b := unpack(t, s, file{name: "b", body: "b"})
+	prepare(t, s, "c1", a)
+	prepare(t, s, "c2", a, b)
+	must(t, os.MkdirAll(filepath.Join(s.dir, "t/half/d/x"), 0o755), os.MkdirAll(filepath.Join(s.dir, "l/strange"), 0o755))
+
+	s = reopen(t, s, "")
+	if !s.Has(a) || !s.Has(b) {
+		t.Error("a layer is gone after a restart of the daemon")
+	}
+	if ids, _ := s.Prepared(); !slices.Equal(ids, []string{"c1", "c2"}) {
+		t.Error(ids)
+	}
+	s = reopen(t, s, "another boot")
+	if !s.Has(a) || s.Has(b) {
+		t.Error("after a crash of the machine, synced:", s.Has(a), "not synced:", s.Has(b))
+	}
+	if _, err := s.Rootfs("c1"); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Rootfs("c2"); !errors.Is(err, errdefs.ErrFailedPrecondition) {
+		t.Error("a layer is missing:", err)
+	}
+	if ids, _ := s.Prepared(); !slices.Equal(ids, []string{"c1", "c2"}) {
+		t.Error(ids)
+	}
+	if again := unpack(t, s, file{name: "b", body: "b"}); again != b {
+		t.Fatal(again)
+	}
+	if data, err := s.ReadFile("c2", "b", 9); string(data) != "b" {
+		t.Error("unpacked again:", string(data), err)
+	}
+	must(t, s.Close())
+	assertEmpty(t, s, "t", "x")
+}
+
+func TestRemoveAndCollect(t *testing.T) {
+	needRoot(t)
+	s, err := Open(t.TempDir())
+	must(t, err)
+	a, b, c := unpack(t, s, file{name: "a"}), unpack(t, s, file{name: "b"}), unpack(t, s, file{name: "c", body: "c"})
+	size, _ := s.Size(c)
+	prepare(t, s, "c1", a)
+	must(t, s.Remove(t.Context(), "c0"))
+	won, err := s.Collect(t.Context(), func(id digest.Digest) bool { return id == b })
+	if err != nil || won != size || !s.Has(a) || !s.Has(b) || s.Has(c) {
+		t.Error(won, size, err, s.Has(a), s.Has(b), s.Has(c))
+	}
+	must(t, s.Remove(t.Context(), "c1"))
+	if _, err := s.Rootfs("c1"); err == nil {
+		t.Error("removed and still there")
+	}
+	_, err = s.Collect(t.Context(), func(digest.Digest) bool { return false })
+	must(t, err, s.Close())
+	assertEmpty(t, s, "c", "l", "t", "x")
+}
+
+// TestFullDisk unpacks onto a filesystem that is too small: the error says so, and nothing is left.
+func TestFullDisk(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // never unlocked: the thread ends, and its mount namespace with it
+		if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS); err != nil {
+			t.Error(err)
+			return
+		}
+		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+			t.Error(err)
+			return
+		}
+		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
+			t.Error(err)
+			return
+		}
+		fullDisk(t, dir)
+	}()
+	<-done
+}
+
+func fullDisk(t *testing.T, dir string) {
+	s, err := Open(dir)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer s.Close()
+	body := make([]byte, 3<<20)
+	rand.New(rand.NewSource(1)).Read(body)
+	data := makeTar(t, file{name: "dir/big", body: string(body)})
+	err = s.Unpack(t.Context(), digest.FromBytes(data), gzipLayer, bytes.NewReader(compress(t, data)))
+	f, ok := fault.As(err)
+	if !ok || f.Code != "disk-full" || !errors.Is(err, unix.ENOSPC) {
+		t.Error(err)
+	}
+	for _, sub := range []string{"l", "t"} {
+		if names, err := readNames(s.fd, sub); err != nil || len(names) > 0 {
+			t.Error("left behind:", sub, names, err)
+		}
+	}
+}
