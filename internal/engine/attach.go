@@ -1,0 +1,99 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/events"
+
+	"github.com/kistdev/kist/internal/logfile"
+	"github.com/kistdev/kist/internal/task"
+)
+
+// Stream is a connection taken over from HTTP.
+type Stream struct {
+	// File is a duplicate of the connection's socket, owned by whom it is given to.
+	File *os.File
+	// Pending are bytes already read from it.
+	Pending []byte
+}
+
+// AttachOptions for Attach.
+type AttachOptions struct {
+	Stdin, Stdout, Stderr bool
+	// Logs replays the log first; Stream goes on with live output.
+	Logs, Stream bool
+	DetachKeys   string // docker's syntax; empty: the default ctrl-p,ctrl-q
+	// Hijack is called once everything has been validated; it answers the upgrade and gives the connection away.
+	Hijack func(tty bool) (Stream, error)
+}
+
+// Attach connects a stream to the container, whether it runs yet or not. It returns when the connection is the keeper's:
+// what the container writes from now on reaches it, also when this process dies.
+func (e *Engine) Attach(ctx context.Context, name string, o AttachOptions) error {
+	c, err := e.index.find(name)
+	if err != nil {
+		return err
+	}
+	keys, err := detachKeys(o.DetachKeys)
+	if err != nil {
+		return err
+	}
+	d, st := c.look()
+	switch st.Phase {
+	case paused:
+		return fmt.Errorf("container %s is paused, unpause the container before attach: %w", c.id, errdefs.ErrConflict)
+	case removing:
+		return e.index.missing(name)
+	}
+	s, err := o.Hijack(d.Config.Tty)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = s.File.Close() }() // Attach closes it, too; the keeper has its own descriptor of it.
+	e.emit(c, events.ActionAttach, nil)
+	if o.Logs {
+		if err := e.replay(ctx, d, o, s.File); err != nil {
+			return err
+		}
+	}
+	if !o.Stream {
+		return nil
+	}
+	r := task.AttachRequest{
+		ID: c.id, Stdin: o.Stdin && d.Config.OpenStdin, Stdout: o.Stdout, Stderr: o.Stderr, Multiplex: !d.Config.Tty,
+		Pending: s.Pending, AcrossRestarts: !d.HostConfig.RestartPolicy.IsNone(),
+	}
+	if r.Stdin {
+		r.DetachKeys = keys
+	}
+	return e.tasks.Attach(context.WithoutCancel(ctx), r, s.File)
+}
+
+// replay writes what the container has written so far.
+func (e *Engine) replay(ctx context.Context, d *definition, o AttachOptions, to *os.File) error {
+	config, err := e.logConfig(d)
+	if err != nil || config.Driver == "none" {
+		return err
+	}
+	out := logWriter{w: to, framed: !d.Config.Tty}
+	return logfile.Read(ctx, config, logfile.ReadOptions{Stdout: o.Stdout, Stderr: o.Stderr, Tail: -1}, out.record)
+}
+
+// Resize sets the size of the container's terminal.
+func (e *Engine) Resize(ctx context.Context, name string, rows, cols uint16) error {
+	c, err := e.index.find(name)
+	if err != nil {
+		return err
+	}
+	if _, st := c.look(); !st.Phase.alive() {
+		return notRunning(c)
+	}
+	if err := e.tasks.Resize(ctx, c.id, "", rows, cols); err != nil {
+		return err
+	}
+	e.emit(c, events.ActionResize, map[string]string{"height": fmt.Sprint(rows), "width": fmt.Sprint(cols)})
+	return nil
+}

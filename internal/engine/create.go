@@ -1,0 +1,187 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"time"
+
+	"github.com/containerd/errdefs"
+	docker "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/network"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/kistdev/kist/internal/fault"
+	img "github.com/kistdev/kist/internal/image"
+	"github.com/kistdev/kist/internal/layer"
+	"github.com/kistdev/kist/internal/spec"
+	"github.com/kistdev/kist/internal/undo"
+)
+
+// Create makes a container: a root filesystem, its volumes, and one row. An image that is not here is an
+// errdefs.ErrNotFound, on which docker's clients pull it and come again.
+func (e *Engine) Create(ctx context.Context, name string, platform *ocispec.Platform, r docker.CreateRequest) (docker.CreateResponse, error) {
+	if r.Config == nil {
+		return docker.CreateResponse{}, invalid("config cannot be empty in order to create a container")
+	}
+	d, warnings, err := e.define(ctx, name, platform, r)
+	if err != nil {
+		return docker.CreateResponse{}, err
+	}
+	c := newContainer(d, state{Phase: created})
+	if err := e.establish(ctx, c); err != nil {
+		return docker.CreateResponse{}, err
+	}
+	e.emit(c, events.ActionCreate, nil)
+	return docker.CreateResponse{ID: c.id, Warnings: warnings}, nil
+}
+
+// define checks the request and completes it with the image's part and the defaults. It has no effects.
+func (e *Engine) define(ctx context.Context, name string, platform *ocispec.Platform, r docker.CreateRequest) (*definition, []string, error) {
+	if name == "" {
+		name = newName(e.index.named)
+	}
+	name, err := checkName(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	image, err := e.image(ctx, r.Image, platform)
+	if err != nil {
+		return nil, nil, err
+	}
+	config, err := merge(r.Config, &image.Config.Config)
+	if err != nil {
+		return nil, nil, err
+	}
+	host := e.complete(r.HostConfig)
+	if err := validate(config, host); err != nil {
+		return nil, nil, err
+	}
+	if err := e.pinModes(host); err != nil {
+		return nil, nil, err
+	}
+	warnings, err := spec.Validate(config, host, e.host)
+	if err != nil {
+		return nil, nil, err
+	}
+	id := newID()
+	config.Hostname = e.hostnameOf(id, config, host)
+	d := &definition{
+		ID: id, Name: name, Created: time.Now().UTC(), Config: config, HostConfig: host,
+		Image: image.ID, Manifest: &image.Manifest, Platform: image.Config.OS, Arch: image.Config.Architecture,
+		Endpoints: endpoints(host, r.NetworkingConfig),
+	}
+	if d.Mounts, err = e.wanted(config, host); err != nil {
+		return nil, nil, err
+	}
+	if arch := image.Config.Architecture; platform == nil && arch != "" && arch != runtime.GOARCH {
+		warnings = append(warnings, fmt.Sprintf("The requested image's platform (%s/%s) does not match the detected host platform (linux/%s) "+
+			"and no specific platform was requested", image.Config.OS, arch, runtime.GOARCH))
+	}
+	return d, warnings, nil
+}
+
+// endpoints are the user's wishes for the container's network.
+func endpoints(h *docker.HostConfig, n *network.NetworkingConfig) map[string]*network.EndpointSettings {
+	if h.NetworkMode.IsContainer() {
+		return nil
+	}
+	wishes := map[string]*network.EndpointSettings{h.NetworkMode.NetworkName(): nil}
+	if n == nil {
+		return wishes
+	}
+	for name, ep := range n.EndpointsConfig {
+		if name == network.NetworkDefault {
+			name = network.NetworkBridge
+		}
+		wishes[name] = ep.Copy()
+	}
+	return wishes
+}
+
+// image resolves the image, for the platform if one is asked for.
+func (e *Engine) image(ctx context.Context, ref string, platform *ocispec.Platform) (*img.Image, error) {
+	if ref == "" {
+		return nil, invalid("invalid reference format")
+	}
+	image, err := e.cfg.Images.Get(ctx, ref)
+	if errdefs.IsNotFound(err) {
+		f := &fault.Error{Code: "no-such-image", What: "No such image: " + withTag(ref), Class: errdefs.ErrNotFound}
+		if known, ok := fault.As(err); ok {
+			f.Cause, f.Try = known.Cause, known.Try
+		}
+		return nil, f
+	}
+	if err != nil {
+		return nil, err
+	}
+	if platform != nil && !serves(image, platform) {
+		return nil, &fault.Error{
+			Code: "no-such-platform",
+			What: fmt.Sprintf("image with reference %s was found but does not provide the specified platform (%s)", ref, platformName(platform)),
+			// Not found, so that clients pull the other platform's image.
+			Class: errdefs.ErrNotFound,
+		}
+	}
+	return image, nil
+}
+
+func platformName(p *ocispec.Platform) string {
+	name := p.OS + "/" + p.Architecture
+	if p.Variant != "" {
+		name += "/" + p.Variant
+	}
+	return name
+}
+
+func serves(image *img.Image, p *ocispec.Platform) bool {
+	has := image.Config
+	return (p.OS == "" || p.OS == has.OS) &&
+		(p.Architecture == "" || p.Architecture == has.Architecture) &&
+		(p.Variant == "" || has.Variant == "" || p.Variant == has.Variant)
+}
+
+// establish makes everything of the container that outlives this call, all or nothing.
+func (e *Engine) establish(ctx context.Context, c *container) (err error) {
+	var u undo.Stack
+	defer func() {
+		if failed := u.Unwind(ctx); failed != nil {
+			err = errors.Join(err, failed)
+		}
+	}()
+	d := c.def
+	if err := c.op.acquire(ctx); err != nil {
+		return err
+	}
+	defer c.op.release()
+	// From here on the image is in use.
+	if err := e.index.add(c); err != nil {
+		return err
+	}
+	u.Push("forget name", func(context.Context) error { e.index.remove(c, d.Name); return nil })
+
+	image, err := e.cfg.Images.Get(ctx, d.Image.String())
+	if err != nil {
+		return err
+	}
+	_, err = e.cfg.Layers.Prepare(ctx, c.id, image.Layers, layer.PrepareOptions{Volatile: d.HostConfig.AutoRemove})
+	if err != nil {
+		return err
+	}
+	u.Push("remove root filesystem", func(ctx context.Context) error { return e.cfg.Layers.Remove(ctx, c.id) })
+	if err := os.Mkdir(e.home(c.id), 0o710); err != nil {
+		return err
+	}
+	u.Push("remove directory", func(context.Context) error { return os.RemoveAll(e.home(c.id)) })
+	if err := e.ensure(ctx, c.id, d.Mounts, &u); err != nil {
+		return err
+	}
+	if err := e.ledger.define(d, c.st); err != nil {
+		return err
+	}
+	u.Release()
+	return nil
+}

@@ -1,0 +1,221 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	docker "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/kistdev/kist/internal/spec"
+	"github.com/kistdev/kist/internal/task"
+)
+
+// ExecStartOptions for ExecStart.
+type ExecStartOptions struct {
+	Detach      bool
+	TTY         bool
+	ConsoleSize *[2]uint // rows, columns
+	Hijack      func(tty bool) (Stream, error)
+}
+
+// ExecCreate remembers a further process for a running container; ExecStart runs it.
+func (e *Engine) ExecCreate(_ context.Context, name string, r docker.ExecCreateRequest) (string, error) {
+	c, err := e.index.find(name)
+	if err != nil {
+		return "", err
+	}
+	if len(r.Cmd) == 0 {
+		return "", invalid("No exec command specified")
+	}
+	if _, err := detachKeys(r.DetachKeys); err != nil {
+		return "", err
+	}
+	if err := canExec(c); err != nil {
+		return "", err
+	}
+	x := &execution{id: newID(), c: c, request: r}
+	e.execs.add(x)
+	e.emit(c, events.Action(string(events.ActionExecCreate)+": "+strings.Join(r.Cmd, " ")), map[string]string{"execID": x.id})
+	return x.id, nil
+}
+
+func canExec(c *container) error {
+	_, st := c.look()
+	switch st.Phase {
+	case running:
+		return nil
+	case paused:
+		return fmt.Errorf("container %s is paused, unpause the container before exec: %w", c.id, errdefs.ErrConflict)
+	case restarting:
+		return fmt.Errorf("container %s is restarting, wait until the container is running: %w", c.id, errdefs.ErrConflict)
+	}
+	return notRunning(c)
+}
+
+// ExecStart runs the process. Once the connection has been taken over, a failure to start is told on it, as docker does.
+func (e *Engine) ExecStart(ctx context.Context, id string, o ExecStartOptions) error {
+	x, err := e.execs.find(id)
+	if err != nil {
+		return err
+	}
+	if err := canExec(x.c); err != nil {
+		return err
+	}
+	if !x.begin() {
+		return fmt.Errorf("exec command %s is already running: %w", id, errdefs.ErrConflict)
+	}
+	ctx = context.WithoutCancel(ctx)
+	r := x.request
+	var stream *os.File
+	if !o.Detach {
+		s, err := o.Hijack(r.Tty)
+		if err != nil {
+			x.fail(128)
+			return err
+		}
+		// Attach gives s.File away; a failure is told on a descriptor of our own.
+		if stream, err = duplicate(s.File); err != nil {
+			x.fail(128)
+			return errors.Join(err, s.File.Close())
+		}
+		defer func() { _ = stream.Close() }()
+		if err := e.attachExec(ctx, x, s); err != nil {
+			x.fail(128)
+			return err
+		}
+	}
+	if o.ConsoleSize != nil {
+		r.ConsoleSize = o.ConsoleSize
+	}
+	err = e.runExec(ctx, x, r)
+	if err == nil {
+		e.emit(x.c, events.Action(string(events.ActionExecStart)+": "+strings.Join(r.Cmd, " ")), map[string]string{"execID": x.id})
+		return nil
+	}
+	x.fail(exitCodeOf(err))
+	if stream != nil {
+		tellFailure(stream, err, !r.Tty)
+	}
+	// Attachments that wait for the process are let go.
+	return errors.Join(err, e.tasks.DeleteExec(ctx, x.c.id, x.id))
+}
+
+func (e *Engine) attachExec(ctx context.Context, x *execution, s Stream) error {
+	r := x.request
+	a := task.AttachRequest{
+		ID: x.c.id, ExecID: x.id, Stdin: r.AttachStdin, Stdout: r.AttachStdout, Stderr: r.AttachStderr,
+		Multiplex: !r.Tty, Pending: s.Pending,
+	}
+	if r.AttachStdin {
+		a.DetachKeys, _ = detachKeys(r.DetachKeys) // Checked by ExecCreate.
+	}
+	return e.tasks.Attach(ctx, a, s.File)
+}
+
+func duplicate(f *os.File) (*os.File, error) {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return nil, fmt.Errorf("duplicate the connection: %w", err)
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
+}
+
+// tellFailure writes the error where the output would have gone.
+func tellFailure(stream *os.File, err error, framed bool) {
+	text := err.Error() + "\r\n"
+	if framed {
+		text = string(frameHeader("stderr", len(text))) + text
+	}
+	_, _ = stream.WriteString(text) // A client that is gone is told nothing.
+}
+
+// runExec starts the process in the container.
+func (e *Engine) runExec(ctx context.Context, x *execution, r docker.ExecCreateRequest) error {
+	d, _ := x.c.look()
+	p, err := e.execProcess(d, r)
+	if err != nil {
+		return err
+	}
+	pid, err := e.tasks.Exec(ctx, task.ExecRequest{
+		ID: d.ID, ExecID: x.id, Process: p, Privileged: r.Privileged, Stdin: r.AttachStdin,
+	})
+	if err != nil {
+		return e.explain(d, execFailed, err)
+	}
+	x.started(pid)
+	return nil
+}
+
+// execProcess derives the process from the container's own specification, which is made again: keeping one for each
+// container would cost more than it.
+func (e *Engine) execProcess(d *definition, r docker.ExecCreateRequest) (*specs.Process, error) {
+	own, err := e.user(d, d.Config.User)
+	if err != nil {
+		return nil, err
+	}
+	s, _, err := spec.Build(spec.Input{
+		ID: d.ID, Name: d.Name, Config: d.Config, HostConfig: alone(d.HostConfig), User: own,
+		CgroupParent: e.cfg.CgroupParent, InitPath: e.cfg.InitPath, Host: e.host,
+	})
+	if err != nil {
+		return nil, err
+	}
+	u := own
+	if r.User != "" {
+		if u, err = e.user(d, r.User); err != nil {
+			return nil, err
+		}
+	}
+	return spec.ExecProcess(s, d.Config, r, u, e.host)
+}
+
+// alone leaves out what the specification needs other containers and devices for: an exec's process does not depend on it.
+func alone(h *docker.HostConfig) *docker.HostConfig {
+	if !h.NetworkMode.IsContainer() && !h.PidMode.IsContainer() && !h.IpcMode.IsContainer() && len(h.Devices) == 0 {
+		return h
+	}
+	c := *h
+	c.NetworkMode, c.PidMode, c.IpcMode, c.Devices = "none", "", docker.IPCModePrivate, nil
+	return &c
+}
+
+// execEnded notes the end of an exec, and has the keeper forget it.
+func (e *Engine) execEnded(ctx context.Context, end task.Exit) error {
+	if x := e.execs.get(end.ExecID); x != nil {
+		x.ended(end.Code)
+		if !x.quiet {
+			e.emit(x.c, events.ActionExecDie, map[string]string{"execID": x.id, "exitCode": strconv.Itoa(end.Code)})
+		}
+	}
+	return e.tasks.DeleteExec(ctx, end.ID, end.ExecID)
+}
+
+// ExecResize sets the size of the exec's terminal.
+func (e *Engine) ExecResize(ctx context.Context, id string, rows, cols uint16) error {
+	x, err := e.execs.find(id)
+	if err != nil {
+		return err
+	}
+	if !x.running() {
+		return fmt.Errorf("exec command %s is not running: %w", id, errdefs.ErrConflict)
+	}
+	return e.tasks.Resize(ctx, x.c.id, id, rows, cols)
+}
+
+// ExecInspect tells the state of an exec.
+func (e *Engine) ExecInspect(ctx context.Context, id string) (*docker.ExecInspectResponse, error) {
+	x, err := e.execs.find(id)
+	if err != nil {
+		return nil, err
+	}
+	x.settle(ctx)
+	return x.inspect(), nil
+}
