@@ -1,0 +1,297 @@
+package api
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+
+	"github.com/containerd/errdefs"
+	"github.com/containerd/platforms"
+	"github.com/moby/moby/api/types/container"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/kistdev/kist/internal/engine"
+)
+
+func (s *Server) routeContainers() {
+	s.handle("GET /containers/json", s.containerList)
+	s.handle("POST /containers/create", s.containerCreate)
+	s.handle("POST /containers/prune", s.containerPrune)
+	s.handle("GET /containers/{id}/json", s.containerInspect)
+	s.handle("GET /containers/{id}/top", s.containerTop)
+	s.handle("GET /containers/{id}/changes", s.containerChanges)
+	s.handle("POST /containers/{id}/start", s.containerStart)
+	s.handle("POST /containers/{id}/stop", s.containerStop)
+	s.handle("POST /containers/{id}/restart", s.containerRestart)
+	s.handle("POST /containers/{id}/kill", s.containerKill)
+	s.handle("POST /containers/{id}/pause", s.containerPause)
+	s.handle("POST /containers/{id}/unpause", s.containerUnpause)
+	s.handle("POST /containers/{id}/rename", s.containerRename)
+	s.handle("POST /containers/{id}/update", s.containerUpdate)
+	s.handle("POST /containers/{id}/resize", s.containerResize)
+	s.handle("POST /containers/{id}/wait", s.containerWait)
+	s.handle("DELETE /containers/{id}", s.containerRemove)
+	s.handle("POST /commit", s.containerCommit)
+}
+
+func (s *Server) containerList(w http.ResponseWriter, r *request) error {
+	f, err := r.filters()
+	if err != nil {
+		return err
+	}
+	limit, err := r.integer("limit")
+	if err != nil {
+		return err
+	}
+	o := engine.ListOptions{All: r.boolean("all"), Size: r.boolean("size"), Filters: f}
+	if limit != nil {
+		o.Limit = *limit
+	}
+	list, err := s.Containers.List(r.Context(), o)
+	if err != nil {
+		return err
+	}
+	if list == nil {
+		list = []container.Summary{}
+	}
+	return writeJSON(w, http.StatusOK, list)
+}
+
+func (s *Server) containerCreate(w http.ResponseWriter, r *request) error {
+	platform, err := platformOf(r.query().Get("platform"))
+	if err != nil {
+		return err
+	}
+	raw, err := r.body(false)
+	if err != nil {
+		return err
+	}
+	req, err := decodeCreate(r.version, raw)
+	if err != nil {
+		return err
+	}
+	resp, err := s.Containers.Create(r.Context(), r.query().Get("name"), platform, req)
+	if err != nil {
+		return err
+	}
+	if resp.Warnings == nil {
+		resp.Warnings = []string{}
+	}
+	return writeJSON(w, http.StatusCreated, resp)
+}
+
+// platformOf reads a platform in both forms that clients send: os/arch/variant, or an OCI platform as JSON.
+func platformOf(raw string) (*ocispec.Platform, error) {
+	if raw == "" {
+		return nil, nil
+	}
+	if raw[0] == '{' {
+		p := new(ocispec.Platform)
+		if err := json.Unmarshal([]byte(raw), p); err != nil {
+			return nil, fmt.Errorf("invalid platform %q: %w: %w", raw, err, errdefs.ErrInvalidArgument)
+		}
+		return p, nil
+	}
+	p, err := platforms.Parse(raw)
+	if err != nil {
+		return nil, fmt.Errorf("invalid platform: %w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	p = platforms.Normalize(p)
+	return &p, nil
+}
+
+func (s *Server) containerInspect(w http.ResponseWriter, r *request) error {
+	resp, err := s.Containers.Inspect(r.Context(), r.PathValue("id"), r.boolean("size"))
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, inspectFor(r.version, resp))
+}
+
+func (s *Server) containerTop(w http.ResponseWriter, r *request) error {
+	resp, err := s.Containers.Top(r.Context(), r.PathValue("id"), r.query().Get("ps_args"))
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, resp)
+}
+
+func (s *Server) containerChanges(w http.ResponseWriter, r *request) error {
+	list, err := s.Containers.Changes(r.Context(), r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	if list == nil {
+		list = []container.FilesystemChange{}
+	}
+	return writeJSON(w, http.StatusOK, list)
+}
+
+func (s *Server) containerStart(w http.ResponseWriter, r *request) error {
+	if err := s.Containers.Start(r.Context(), r.PathValue("id")); err != nil {
+		return err
+	}
+	return noContent(w)
+}
+
+func stopOptions(r *request) (engine.StopOptions, error) {
+	t, err := r.integer("t")
+	return engine.StopOptions{Signal: r.query().Get("signal"), Timeout: t}, err
+}
+
+func (s *Server) containerStop(w http.ResponseWriter, r *request) error {
+	o, err := stopOptions(r)
+	if err != nil {
+		return err
+	}
+	if err := s.Containers.Stop(r.Context(), r.PathValue("id"), o); err != nil {
+		return err
+	}
+	return noContent(w)
+}
+
+func (s *Server) containerRestart(w http.ResponseWriter, r *request) error {
+	o, err := stopOptions(r)
+	if err != nil {
+		return err
+	}
+	if err := s.Containers.Restart(r.Context(), r.PathValue("id"), o); err != nil {
+		return err
+	}
+	return noContent(w)
+}
+
+func (s *Server) containerKill(w http.ResponseWriter, r *request) error {
+	if err := s.Containers.Kill(r.Context(), r.PathValue("id"), r.query().Get("signal")); err != nil {
+		return err
+	}
+	return noContent(w)
+}
+
+func (s *Server) containerPause(w http.ResponseWriter, r *request) error {
+	if err := s.Containers.Pause(r.Context(), r.PathValue("id")); err != nil {
+		return err
+	}
+	return noContent(w)
+}
+
+func (s *Server) containerUnpause(w http.ResponseWriter, r *request) error {
+	if err := s.Containers.Unpause(r.Context(), r.PathValue("id")); err != nil {
+		return err
+	}
+	return noContent(w)
+}
+
+func (s *Server) containerRename(w http.ResponseWriter, r *request) error {
+	if err := s.Containers.Rename(r.Context(), r.PathValue("id"), r.query().Get("name")); err != nil {
+		return err
+	}
+	return noContent(w)
+}
+
+func (s *Server) containerUpdate(w http.ResponseWriter, r *request) error {
+	var c container.UpdateConfig
+	if err := r.decode(&c, false); err != nil {
+		return err
+	}
+	resp, err := s.Containers.Update(r.Context(), r.PathValue("id"), c)
+	if err != nil {
+		return err
+	}
+	if resp.Warnings == nil {
+		resp.Warnings = []string{}
+	}
+	return writeJSON(w, http.StatusOK, resp)
+}
+
+// size reads the terminal's size from h and w.
+func size(r *request) (rows, cols uint16, err error) {
+	h, err1 := r.integer("h")
+	w, err2 := r.integer("w")
+	if err1 != nil || err2 != nil || h == nil || w == nil || *h < 0 || *w < 0 || *h > 0xffff || *w > 0xffff {
+		return 0, 0, fmt.Errorf("invalid terminal size: h=%q w=%q: %w", r.query().Get("h"), r.query().Get("w"), errdefs.ErrInvalidArgument)
+	}
+	return uint16(*h), uint16(*w), nil
+}
+
+func (s *Server) containerResize(w http.ResponseWriter, r *request) error {
+	rows, cols, err := size(r)
+	if err != nil {
+		return err
+	}
+	if err := s.Containers.Resize(r.Context(), r.PathValue("id"), rows, cols); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+// containerWait answers with the headers at once, since API 1.30: clients start the container when they have them.
+func (s *Server) containerWait(w http.ResponseWriter, r *request) error {
+	condition := container.WaitCondition(r.query().Get("condition"))
+	switch condition {
+	case "":
+		condition = container.WaitConditionNotRunning
+	case container.WaitConditionNotRunning, container.WaitConditionNextExit, container.WaitConditionRemoved:
+	default:
+		return fmt.Errorf("invalid condition: %q: %w", condition, errdefs.ErrInvalidArgument)
+	}
+	done, err := s.Containers.Wait(r.Context(), r.PathValue("id"), condition)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if r.version >= 30 {
+		w.WriteHeader(http.StatusOK)
+		if err := http.NewResponseController(w).Flush(); err != nil {
+			return err
+		}
+	}
+	resp, ok := <-done
+	if !ok {
+		return r.Context().Err()
+	}
+	return json.NewEncoder(w).Encode(resp)
+}
+
+func (s *Server) containerRemove(w http.ResponseWriter, r *request) error {
+	if r.boolean("link") {
+		return fmt.Errorf("removing a link is not served: links are made anew at each start: %w", errdefs.ErrNotImplemented)
+	}
+	o := engine.RemoveOptions{Force: r.boolean("force"), Volumes: r.boolean("v")}
+	if err := s.Containers.Remove(r.Context(), r.PathValue("id"), o); err != nil {
+		return err
+	}
+	return noContent(w)
+}
+
+func (s *Server) containerPrune(w http.ResponseWriter, r *request) error {
+	f, err := r.filters()
+	if err != nil {
+		return err
+	}
+	report, err := s.Containers.PruneContainers(r.Context(), f)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, report)
+}
+
+func (s *Server) containerCommit(w http.ResponseWriter, r *request) error {
+	q := r.query()
+	o := engine.CommitOptions{
+		Ref: refOf(q.Get("repo"), q.Get("tag")), Author: q.Get("author"), Comment: q.Get("comment"),
+		Changes: q["changes"], Pause: r.booleanOr("pause", true),
+	}
+	if r.ContentLength != 0 {
+		o.Config = new(container.Config)
+		if err := r.decode(o.Config, true); err != nil {
+			return err
+		}
+	}
+	id, err := s.Containers.Commit(r.Context(), q.Get("container"), o)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusCreated, container.CommitResponse{ID: id})
+}

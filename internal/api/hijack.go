@@ -1,0 +1,116 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kistdev/kist/internal/engine"
+)
+
+// Media types of taken-over connections; the second one since API 1.42.
+const (
+	rawStream         = "application/vnd.docker.raw-stream"
+	multiplexedStream = "application/vnd.docker.multiplexed-stream"
+)
+
+func streamType(v version, tty bool) string {
+	if v >= 42 && !tty {
+		return multiplexedStream
+	}
+	return rawStream
+}
+
+// hijack takes the connection over from HTTP: it answers with 101 if the client asked for an upgrade, else with docker's
+// older 200, and gives the connection away as a descriptor.
+func hijack(w http.ResponseWriter, r *request) func(tty bool) (engine.Stream, error) {
+	return func(tty bool) (engine.Stream, error) {
+		conn, buf, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return engine.Stream{}, fmt.Errorf("take the connection over: %w", err)
+		}
+		if t, ok := w.(*tracker); ok {
+			t.began = true
+		}
+		status := "200 OK"
+		upgrade := ""
+		if r.Header.Get("Upgrade") != "" {
+			status, upgrade = "101 UPGRADED", "Connection: Upgrade\r\nUpgrade: tcp\r\n"
+		}
+		var head strings.Builder
+		fmt.Fprintf(&head, "HTTP/1.1 %s\r\nContent-Type: %s\r\n%s", status, streamType(r.version, tty), upgrade)
+		head.WriteString("Api-Version: " + newest.String() + "\r\n\r\n")
+		pending, err := answer(conn, head.String(), buf.Reader)
+		if err != nil {
+			return engine.Stream{}, errors.Join(err, conn.Close())
+		}
+		file, err := descriptor(conn)
+		if err != nil {
+			return engine.Stream{}, errors.Join(err, conn.Close())
+		}
+		return engine.Stream{File: file, Pending: pending}, nil
+	}
+}
+
+// answer writes the head and returns what the client sent ahead of it.
+func answer(conn net.Conn, head string, r interface {
+	io.Reader
+	Buffered() int
+},
+) ([]byte, error) {
+	if _, err := io.WriteString(conn, head); err != nil {
+		return nil, fmt.Errorf("answer the upgrade: %w", err)
+	}
+	if r.Buffered() == 0 {
+		return nil, nil
+	}
+	pending := make([]byte, r.Buffered())
+	_, err := io.ReadFull(r, pending)
+	return pending, err
+}
+
+// descriptor turns a connection into a descriptor that another process can use. A plain socket is duplicated; anything
+// else (TLS) is copied to one half of a socket pair for as long as it lives.
+func descriptor(conn net.Conn) (*os.File, error) {
+	if c, ok := conn.(interface{ File() (*os.File, error) }); ok {
+		f, err := c.File()
+		if err != nil {
+			return nil, fmt.Errorf("duplicate the connection: %w", err)
+		}
+		return f, conn.Close()
+	}
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("socket pair: %w", err)
+	}
+	ours := os.NewFile(uintptr(fds[0]), "relay")
+	near, err := net.FileConn(ours)
+	_ = ours.Close()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("socket pair: %w", err), unix.Close(fds[1]))
+	}
+	go relay(conn, near)
+	return os.NewFile(uintptr(fds[1]), "stream"), nil
+}
+
+// relay copies both ways until both directions have ended, passing half-closes on.
+func relay(far, near net.Conn) {
+	var wg sync.WaitGroup
+	pipe := func(dst, src net.Conn) {
+		_, _ = io.Copy(dst, src) // Either side may end it; there is nobody to tell.
+		if c, ok := dst.(interface{ CloseWrite() error }); ok {
+			_ = c.CloseWrite()
+		}
+	}
+	wg.Go(func() { pipe(near, far) })
+	wg.Go(func() { pipe(far, near); _ = far.Close() })
+	wg.Wait()
+	_ = near.Close()
+}

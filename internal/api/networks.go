@@ -1,0 +1,92 @@
+package api
+
+import (
+	"net/http"
+
+	"github.com/moby/moby/api/types/network"
+)
+
+func (s *Server) routeNetworks() {
+	s.handle("GET /networks", s.networkList)
+	s.handle("GET /networks/{id}", s.networkInspect)
+	s.handle("DELETE /networks/{id}", s.networkRemove)
+	s.handle("POST /networks/create", s.networkCreate)
+	s.handle("POST /networks/prune", s.networkPrune)
+	s.handle("POST /networks/{id}/connect", s.networkConnect)
+	s.handle("POST /networks/{id}/disconnect", s.networkDisconnect)
+}
+
+func (s *Server) networkList(w http.ResponseWriter, r *request) error {
+	f, err := r.filters()
+	if err != nil {
+		return err
+	}
+	list, err := s.Networks.List(r.Context(), f)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, orEmpty(list))
+}
+
+func (s *Server) networkInspect(w http.ResponseWriter, r *request) error {
+	n, err := s.Networks.Inspect(r.Context(), r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, n)
+}
+
+func (s *Server) networkCreate(w http.ResponseWriter, r *request) error {
+	var req network.CreateRequest
+	if err := r.decode(&req, false); err != nil {
+		return err
+	}
+	resp, err := s.Networks.Create(r.Context(), req)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusCreated, resp)
+}
+
+func (s *Server) networkRemove(w http.ResponseWriter, r *request) error {
+	if err := s.Networks.Remove(r.Context(), r.PathValue("id")); err != nil {
+		return err
+	}
+	return noContent(w)
+}
+
+func (s *Server) networkConnect(w http.ResponseWriter, r *request) error {
+	var req network.ConnectRequest
+	if err := r.decode(&req, false); err != nil {
+		return err
+	}
+	if err := s.Networks.Connect(r.Context(), r.PathValue("id"), req.Container, req.EndpointConfig); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+func (s *Server) networkDisconnect(w http.ResponseWriter, r *request) error {
+	var req network.DisconnectRequest
+	if err := r.decode(&req, false); err != nil {
+		return err
+	}
+	if err := s.Networks.Disconnect(r.Context(), r.PathValue("id"), req.Container, req.Force); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+func (s *Server) networkPrune(w http.ResponseWriter, r *request) error {
+	f, err := r.filters()
+	if err != nil {
+		return err
+	}
+	report, err := s.Networks.Prune(r.Context(), f)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, report)
+}
