@@ -1,0 +1,29 @@
+// Kist is the command line, and, started by the daemon, the keeper of all containers.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/kistdev/kist/internal/cli"
+	"github.com/kistdev/kist/internal/keeper"
+	"github.com/kistdev/kist/internal/runtime"
+)
+
+// version is set by the linker (-X main.version).
+var version = "0.1.0-dev"
+
+func main() {
+	// A process that is to become a container goes no further than this.
+	runtime.MaybeChild()
+	// The daemon starts the keeper as "kist keeper --dir DIR", and nothing else may be in its way.
+	if len(os.Args) == 4 && os.Args[1] == "keeper" && os.Args[2] == "--dir" {
+		if err := runtime.Seal(); err != nil {
+			fmt.Fprintln(os.Stderr, "kist keeper:", err)
+			os.Exit(1)
+		}
+		os.Exit(keeper.Main(os.Args[3]))
+	}
+	cli.Version = version
+	os.Exit(cli.Main(os.Args[1:]))
+}

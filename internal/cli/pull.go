@@ -1,0 +1,156 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kistdev/kist/internal/client"
+)
+
+func (a *app) pullCommand() *cobra.Command {
+	var (
+		all, quiet, untrusted bool
+		platform, progress    string
+	)
+	c := &cobra.Command{Use: "pull [OPTIONS] NAME[:TAG|@DIGEST]", Args: exactly(1)}
+	c.Flags().BoolVarP(&all, "all-tags", "a", false, "Fetch every tag of the name")
+	c.Flags().StringVar(&platform, "platform", "", "Platform of the image: os/architecture")
+	c.Flags().StringVar(&progress, "progress", "auto", "How to show progress: auto, plain, json or quiet")
+	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "Print the image's name only")
+	c.Flags().BoolVar(&untrusted, "disable-content-trust", true, "Signatures are not checked")
+	c.Flags().Lookup("disable-content-trust").Hidden = true
+	c.RunE = func(_ *cobra.Command, args []string) error {
+		style, err := a.progressStyle(progress, quiet)
+		if err != nil {
+			return err
+		}
+		ref, err := parseImage(args[0])
+		if err != nil {
+			return err
+		}
+		if all && !ref.nameOnly() {
+			return errors.New("tag can't be used with --all-tags/-a")
+		}
+		if !all && ref.nameOnly() {
+			ref = ref.tagged()
+			if style != styleQuiet {
+				a.note("Using default tag: " + ref.tag)
+			}
+		}
+		cl, err := a.client()
+		if err != nil {
+			return err
+		}
+		if err := a.pullRef(cl, ref, platform, style); err != nil {
+			return err
+		}
+		return a.printLine(ref.String())
+	}
+	return c
+}
+
+// pull fetches an image for run and create.
+func (a *app) pull(cl *client.Client, image, platform string, quiet bool) error {
+	ref, err := parseImage(image)
+	if err != nil {
+		return err
+	}
+	style, err := a.progressStyle("", quiet)
+	if err != nil {
+		return err
+	}
+	return a.pullRef(cl, ref.tagged(), platform, style)
+}
+
+func (a *app) pullRef(cl *client.Client, ref imageName, platform string, style progressStyle) error {
+	q := url.Values{"fromImage": {ref.familiar()}}
+	switch {
+	case ref.digest != "":
+		q.Set("tag", ref.digest)
+	case ref.tag != "":
+		q.Set("tag", ref.tag)
+	}
+	if platform != "" {
+		q.Set("platform", strings.ToLower(platform))
+	}
+	v := a.newProgress(style)
+	if err := a.registryCall(cl, client.Post("/images/create", q), ref.domain, v); err != nil {
+		return err
+	}
+	return v.totals("Pulled")
+}
+
+// registryCall makes a request that the daemon passes on to a registry, with the credentials for it, and shows the
+// progress.
+func (a *app) registryCall(cl *client.Client, r *client.Request, domain string, v *progressView) error {
+	auth, err := a.credentials(domain)
+	if err != nil {
+		a.note("warning: " + err.Error())
+	}
+	b, err := json.Marshal(auth)
+	if err != nil {
+		return fmt.Errorf("encode the credentials: %w", err)
+	}
+	r.SetAuth(b)
+	resp, err := cl.Do(r)
+	if err != nil {
+		return err
+	}
+	return errors.Join(v.show(resp.Body), resp.Body.Close())
+}
+
+func (a *app) pushCommand() *cobra.Command {
+	var (
+		all, quiet, untrusted bool
+		platform, progress    string
+	)
+	c := &cobra.Command{Use: "push [OPTIONS] NAME[:TAG]", Args: exactly(1)}
+	c.Flags().BoolVarP(&all, "all-tags", "a", false, "Send every tag of the name")
+	c.Flags().StringVar(&platform, "platform", "", "Send only the part for a platform: os/architecture")
+	c.Flags().StringVar(&progress, "progress", "auto", "How to show progress: auto, plain, json or quiet")
+	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "Print the image's name only")
+	c.Flags().BoolVar(&untrusted, "disable-content-trust", true, "Images are not signed")
+	c.Flags().Lookup("disable-content-trust").Hidden = true
+	c.RunE = func(_ *cobra.Command, args []string) error {
+		style, err := a.progressStyle(progress, quiet)
+		if err != nil {
+			return err
+		}
+		ref, err := parseImage(args[0])
+		if err != nil {
+			return err
+		}
+		if all && !ref.nameOnly() {
+			return errors.New("tag can't be used with --all-tags/-a")
+		}
+		q := url.Values{}
+		if !all {
+			ref = ref.tagged()
+			q.Set("tag", ref.tag)
+		}
+		if platform != "" {
+			if err := addPlatform(q, "platform", platform); err != nil {
+				return err
+			}
+		}
+		cl, err := a.client()
+		if err != nil {
+			return err
+		}
+		v := a.newProgress(style)
+		r := client.Post(imagePath(ref.familiar(), "/push"), q)
+		if err := a.registryCall(cl, r, ref.domain, v); err != nil {
+			return a.hintImage(cl, args[0], err)
+		}
+		if style == styleQuiet {
+			return a.printLine(ref.String())
+		}
+		return nil
+	}
+	return c
+}

@@ -1,0 +1,73 @@
+package client
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/kistdev/kist/internal/fault"
+)
+
+// notRunning tells that a dial failed because no daemon listens.
+func notRunning(err error) bool {
+	return errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED)
+}
+
+// lostConn tells that a connection ended before the answer began.
+func lostConn(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
+}
+
+// explain turns a failed dial into what a person can act on.
+func (e Endpoint) explain(err error) error {
+	f := &fault.Error{Code: "daemon-unreachable", What: "cannot reach the daemon at " + e.String(), Class: errdefs.ErrUnavailable, Err: err}
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		f.Code, f.Cause, f.Class = "daemon-no-permission", "this user may not open the socket", errdefs.ErrPermissionDenied
+		f.Try = "sudo kist ..., or let the socket's group include this user"
+		if e.Own && os.Geteuid() != 0 {
+			f.Try = "sudo kist ..."
+		}
+	case notRunning(err) && e.Own:
+		f.Code, f.Cause, f.Try = "daemon-not-running", "no daemon is running, and starting one was forbidden", "kistd"
+		if flags := e.Roots.flags(); len(flags) > 0 {
+			f.Try += " " + strings.Join(flags, " ")
+		}
+	case errors.Is(err, syscall.ENOENT):
+		f.Code, f.Cause = "daemon-wrong-socket", "there is no such socket, and "+e.From+" names it"
+		f.Try = e.unset()
+	case errors.Is(err, syscall.ECONNREFUSED):
+		f.Code, f.Cause = "daemon-not-running", "nothing listens there, and "+e.From+" names it"
+		f.Try = "start that daemon, or " + e.unset()
+	}
+	return f
+}
+
+// unset is the command that makes kist use its own daemon.
+func (e Endpoint) unset() string {
+	if e.From == "--host" {
+		return "leave --host out to use kist's own daemon"
+	}
+	return "unset " + e.From
+}
+
+// lost explains a connection that ended in the middle.
+func (e Endpoint) lost(err error) error {
+	if !lostConn(err) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return err
+	}
+	f := &fault.Error{
+		Code: "daemon-hung-up", What: "the daemon at " + e.String() + " closed the connection without an answer",
+		Class: errdefs.ErrUnavailable, Err: err,
+	}
+	if e.Own {
+		f.Cause = "it may have been stopped or have crashed; containers go on without it"
+		f.Try = "run the command again; the daemon's log is " + e.Roots.Log()
+	}
+	return f
+}
