@@ -1,0 +1,61 @@
+# kist: make demo shows what it does, make test tests it. `make help` lists the rest.
+SHELL := /bin/bash
+GO ?= go
+export CGO_ENABLED = 0
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.1.0-dev)
+COMMIT ?= $(shell git rev-parse --short HEAD 2>/dev/null)
+LDFLAGS = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+BUILD = $(GO) build -trimpath -ldflags '$(LDFLAGS)'
+
+.PHONY: build test unit e2e race lint bench fuzz demo deps images cross static tidy help install
+
+build: ## bin/kist and bin/kistd
+	@mkdir -p bin
+	$(BUILD) -o bin/ ./cmd/kist ./cmd/kistd
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+deps: ## Debian packages that tests and examples need (as root)
+	@scripts/deps
+
+images: build ## the images that tests and examples use, from Debian packages
+	$(GO) run ./internal/testbed/cmd/images busybox web
+
+demo: build ## build kist, start an application from a registry, see it answer
+	@scripts/demo
+
+test: deps build ## all tests
+	$(GO) test -timeout 30m ./...
+
+unit: ## tests that need no daemon
+	$(GO) test ./cmd/... ./internal/...
+
+e2e: build ## scripts against real daemons
+	$(GO) test -timeout 30m ./test/...
+
+race: ## unit tests under the race detector (needs a C compiler)
+	CGO_ENABLED=1 $(GO) test -race ./internal/...
+
+lint: ## formatting, vet, linters
+	@scripts/lint
+
+bench: build ## against Docker, podman and runc, in one run
+	KIST_BENCH=$(or $(KIST_BENCH),all) $(GO) test -v -count=1 -timeout 60m ./bench
+
+fuzz: ## each fuzz target for a while
+	@scripts/fuzz
+
+cross: ## the other architecture builds
+	GOARCH=arm64 $(GO) build -o /dev/null ./cmd/kist
+	GOARCH=arm64 $(GO) build -o /dev/null ./cmd/kistd
+	GOARCH=arm64 $(GO) vet ./...
+
+static: build ## the programs need no library
+	@scripts/static
+
+tidy: ## go.mod lists what is used
+	$(GO) mod tidy -diff
+
+install: build ## into PREFIX/bin (default /usr/local)
+	install -D -m 755 -t $(DESTDIR)$(or $(PREFIX),/usr/local)/bin bin/kist bin/kistd
