@@ -18,13 +18,18 @@ func Root() string {
 	return filepath.Dir(filepath.Dir(filepath.Dir(file)))
 }
 
-// Bin is the directory of the built programs.
-func Bin() string { return filepath.Join(Root(), "bin") }
+// Bin is the directory of the built programs; KIST_TESTBED_BIN names another one.
+func Bin() string {
+	if dir := os.Getenv("KIST_TESTBED_BIN"); dir != "" {
+		return dir
+	}
+	return filepath.Join(Root(), "bin")
+}
 
 // Images is the directory in which made images are kept.
 func Images() string {
 	if dir := os.Getenv("KIST_TESTBED_IMAGES"); dir != "" {
 		return dir
 	}
-	return filepath.Join(Bin(), "images")
+	return filepath.Join(Root(), "bin", "images")
 }
