@@ -84,7 +84,7 @@ func (s *Server) containerLogs(w http.ResponseWriter, r *request) error {
 	}
 	err = s.Containers.Logs(r.Context(), r.PathValue("id"), o)
 	if r.Context().Err() != nil {
-		return nil // The reader went away: the usual end of following.
+		return nil //nolint:nilerr // the reader went away: the usual end of following
 	}
 	return err
 }
@@ -128,7 +128,7 @@ func (s *Server) containerStats(w http.ResponseWriter, r *request) error {
 		return c.Flush()
 	})
 	if r.Context().Err() != nil {
-		return nil
+		return nil //nolint:nilerr // the reader went away: the usual end of following
 	}
 	return err
 }

@@ -47,7 +47,7 @@ func splitVersion(path string) (version, string, error) {
 	maj, err1 := strconv.ParseUint(major, 10, 16)
 	m, err2 := strconv.ParseUint(minor, 10, 16)
 	if err1 != nil || err2 != nil {
-		return newest, path, nil // A path like /volumes.
+		return newest, path, nil //nolint:nilerr // a path like /volumes.x
 	}
 	switch v := version(m); {
 	case maj > 1 || v > newest:

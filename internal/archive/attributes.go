@@ -2,9 +2,11 @@ package archive
 
 import (
 	"archive/tar"
+	"errors"
 	"fmt"
+	"maps"
 	"os"
-	"sort"
+	"slices"
 	"strings"
 	"time"
 	"unsafe"
@@ -98,15 +100,15 @@ func (u *unpacker) setXattrs(hdr *tar.Header, set func(name string, value []byte
 	if len(hdr.PAXRecords) == 0 {
 		return nil
 	}
-	for _, key := range sortedKeys(hdr.PAXRecords) {
+	for _, key := range slices.Sorted(maps.Keys(hdr.PAXRecords)) {
 		name, ok := strings.CutPrefix(key, xattrRecord)
 		if !ok || isOverlayXattr(name) && u.o.Layer {
 			continue
 		}
 		err := set(name, []byte(hdr.PAXRecords[key]))
-		switch err {
-		case nil, unix.ENOTSUP, unix.EPERM:
-		case unix.EINVAL, unix.ERANGE:
+		switch {
+		case err == nil, errors.Is(err, unix.ENOTSUP), errors.Is(err, unix.EPERM):
+		case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ERANGE):
 			return invalid(fmt.Errorf("set extended attribute %q: %w", name, err))
 		default:
 			return fmt.Errorf("set extended attribute %q: %w", name, err)
@@ -119,24 +121,6 @@ func (u *unpacker) setXattrs(hdr *tar.Header, set func(name string, value []byte
 // of other layers.
 func isOverlayXattr(name string) bool {
 	return strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "user.overlay.")
-}
-
-func hasXattrs(hdr *tar.Header) bool {
-	for key := range hdr.PAXRecords {
-		if strings.HasPrefix(key, xattrRecord) {
-			return true
-		}
-	}
-	return false
-}
-
-func sortedKeys(m map[string]string) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	sort.Strings(keys)
-	return keys
 }
 
 // chmod sets the mode of p without following a link that somebody may have put in its place.

@@ -53,7 +53,7 @@ func (u *unpacker) place(hdr *tar.Header, p place) error {
 // create calls fn, which makes something new at p, and again once what is there has been removed.
 func (u *unpacker) create(p place, fn func() error) error {
 	err := fn()
-	if err != unix.EEXIST {
+	if !errors.Is(err, unix.EEXIST) {
 		return err
 	}
 	if err := u.clear(p); err != nil {

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,7 +35,7 @@ func entries(t testing.TB, data []byte) []string {
 		if hdr.Linkname != "" {
 			line += " -> " + hdr.Linkname
 		}
-		for _, k := range sortedKeys(hdr.PAXRecords) {
+		for _, k := range slices.Sorted(maps.Keys(hdr.PAXRecords)) {
 			if strings.HasPrefix(k, xattrRecord) {
 				line += fmt.Sprintf(" %s=%q", k[len(xattrRecord):], hdr.PAXRecords[k])
 			}

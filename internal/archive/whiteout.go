@@ -55,7 +55,7 @@ func (u *unpacker) uncover(dir string) error {
 		}
 		var st unix.Stat_t
 		err = unix.Fstatat(parent.fd, base, &st, unix.AT_SYMLINK_NOFOLLOW)
-		if err == unix.ENOENT {
+		if errors.Is(err, unix.ENOENT) {
 			return nil
 		}
 		if err != nil {

@@ -133,7 +133,7 @@ func (z *Reader) fillInput(n int) {
 
 // ended is the error of input that is not there.
 func (z *Reader) ended() error {
-	if z.srcErr == io.EOF || z.srcErr == nil {
+	if z.srcErr == nil || errors.Is(z.srcErr, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return z.srcErr

@@ -126,7 +126,7 @@ func TestErrors(t *testing.T) {
 		{"source", io.MultiReader(bytes.NewReader(good[:15]), iotest.ErrReader(broken)), broken},
 		{"source after the end", io.MultiReader(bytes.NewReader(good), iotest.ErrReader(broken)), broken},
 	} {
-		if _, err := NewReader(c.r).Read(make([]byte, 1)); c.name == "nothing" && err != io.EOF {
+		if _, err := NewReader(c.r).Read(make([]byte, 1)); c.name == "nothing" && !errors.Is(err, io.EOF) {
 			t.Error("nothing:", err)
 		}
 		if c.name == "nothing" {
@@ -166,7 +166,7 @@ func compare(t testing.TB, packed []byte) {
 	if rerr != nil && padded(packed, err) {
 		return // this one takes padding after the end
 	}
-	if (err == nil) != (rerr == nil) && rerr != io.EOF {
+	if (err == nil) != (rerr == nil) && !errors.Is(rerr, io.EOF) {
 		t.Fatalf("error %v, the reference's %v, input %x", err, rerr, packed)
 	}
 	if err == nil && !bytes.Equal(got, want) || !bytes.HasPrefix(got, want) && !bytes.HasPrefix(want, got) {

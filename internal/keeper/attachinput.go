@@ -15,7 +15,7 @@ func (a *attachment) read() (*[]byte, int, error) {
 	var n int
 	var err error
 	rerr := a.raw.Read(func(fd uintptr) bool {
-		buf = chunks.Get().(*[]byte)
+		buf = chunks.Get().(*[]byte) //nolint:forcetypeassert // nothing else is put there
 		for {
 			n, err = unix.Read(int(fd), *buf)
 			if !errors.Is(err, unix.EINTR) {

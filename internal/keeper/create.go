@@ -50,7 +50,7 @@ func (s *session) create(ctx context.Context, m *task.Message) error {
 		}
 	}
 	if err != nil {
-		s.k.abandon(ctx, c, p, r.Spec)
+		s.k.abandon(ctx, c, p)
 		c.files.Unlock()
 		return err
 	}

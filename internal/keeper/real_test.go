@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -144,7 +145,7 @@ func TestRealContainer(t *testing.T) {
 	for _, args := range [][]string{{"/missing"}, {"/tmp"}} {
 		bad := r.container(args...)
 		_, _, err := r.client.Run(r.ctx(), bad)
-		if e, ok := err.(*task.ExecError); !ok || e.Errno == 0 {
+		if e := (*task.ExecError)(nil); !errors.As(err, &e) || e.Errno == 0 {
 			t.Errorf("%v: %v", args, err)
 		}
 	}

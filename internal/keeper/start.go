@@ -7,7 +7,6 @@ import (
 	"log/slog"
 
 	"github.com/containerd/errdefs"
-	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/kistdev/kist/internal/runtime"
@@ -36,7 +35,7 @@ func (s *session) start(ctx context.Context, m *task.Message) error {
 	}
 	if err := s.k.letGo(ctx, p); err != nil {
 		c.files.Lock()
-		s.k.abandon(ctx, c, p, nil)
+		s.k.abandon(ctx, c, p)
 		c.files.Unlock()
 		return err
 	}
@@ -78,7 +77,7 @@ func execError(err error) error {
 
 // abandon takes down what a failed create or start has put up. The caller holds p.starting, if there is a p, and files.
 // Attachments end: their process will never be.
-func (k *keeper) abandon(ctx context.Context, c *container, p *process, spec *specs.Spec) {
+func (k *keeper) abandon(ctx context.Context, c *container, p *process) {
 	if p != nil {
 		p.failed = true
 		p.starting.Unlock()

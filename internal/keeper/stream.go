@@ -51,7 +51,7 @@ func (s *stream) drain(reads int) (ended bool) {
 	if s.fd < 0 {
 		return true
 	}
-	buf := chunks.Get().(*[]byte)
+	buf := chunks.Get().(*[]byte) //nolint:forcetypeassert // nothing else is put there
 	defer chunks.Put(buf)
 	for range reads {
 		n, err := unix.Read(s.fd, *buf)

@@ -2,6 +2,7 @@ package layer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -60,7 +61,7 @@ func (d *differ) dir(dirfd int, base, name string, below under) error {
 		return err
 	}
 	fd, err := openDir(dirfd, base)
-	if err == unix.ENOENT {
+	if errors.Is(err, unix.ENOENT) {
 		return nil
 	}
 	if err != nil {
@@ -83,7 +84,7 @@ func (d *differ) dir(dirfd int, base, name string, below under) error {
 func (d *differ) entry(dirfd int, base, name string, below under) error {
 	var st unix.Stat_t
 	err := unix.Fstatat(dirfd, base, &st, unix.AT_SYMLINK_NOFOLLOW)
-	if err == unix.ENOENT {
+	if errors.Is(err, unix.ENOENT) {
 		return nil
 	}
 	if err != nil {
@@ -154,7 +155,7 @@ func (d *differ) gone(dirfd int, base, name string, below under) error {
 	for _, n := range old {
 		var st unix.Stat_t
 		err := unix.Fstatat(dirfd, base+"/"+n, &st, unix.AT_SYMLINK_NOFOLLOW)
-		if err == unix.ENOENT {
+		if errors.Is(err, unix.ENOENT) {
 			d.add(name+"/"+n, container.ChangeDelete)
 		}
 	}

@@ -90,7 +90,7 @@ func (s *Store) readLayer(name string) (*unpacked, error) {
 		return nil, err
 	}
 	if json.Unmarshal(data, &l.layerMeta) != nil || l.DiffID.Validate() != nil {
-		return nil, nil
+		return nil, nil //nolint:nilerr // not a layer
 	}
 	_, err = os.Lstat(filepath.Join(dir, "s"))
 	l.synced = err == nil

@@ -1,6 +1,7 @@
 package layer
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -54,7 +55,7 @@ func (s *Store) mount(o sys.Overlay) (*os.File, error) {
 	}
 	defer unix.Close(fsfd)
 	err = configure(fsfd, o)
-	if err == unix.EINVAL {
+	if errors.Is(err, unix.EINVAL) {
 		return s.mountOld(o)
 	}
 	if err != nil {

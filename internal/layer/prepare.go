@@ -122,7 +122,7 @@ func (s *Store) makeRoot(id string, p *prepared) (err error) {
 		return err
 	}
 	err = unix.Renameat2(s.fd, tmp, s.fd, "c/"+id, unix.RENAME_NOREPLACE)
-	if err == unix.EEXIST {
+	if errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("%s is in the way: %w", filepath.Join(s.dir, "c", id), errdefs.ErrAlreadyExists)
 	}
 	return err

@@ -44,7 +44,7 @@ func (t *stack) lookup(dir merged, name string) (*found, error) {
 		path := t.dirs[i] + "/" + name
 		var st unix.Stat_t
 		err := unix.Lstat(path, &st)
-		if err == unix.ENOENT {
+		if errors.Is(err, unix.ENOENT) {
 			continue
 		}
 		if err != nil {

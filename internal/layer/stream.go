@@ -2,6 +2,7 @@ package layer
 
 import (
 	"crypto/sha256"
+	"errors"
 	"hash"
 	"io"
 	"sync"
@@ -89,7 +90,7 @@ func (s *stream) produce() {
 			s.toRead <- c
 		}
 		if err != nil {
-			if err != io.EOF {
+			if !errors.Is(err, io.EOF) {
 				s.err = err
 			}
 			return

@@ -16,8 +16,10 @@ func TestParseConfig(t *testing.T) {
 	}{
 		{driver: "", want: Config{Driver: "json-file"}},
 		{driver: "local", want: Config{Driver: "local", Compress: true}},
-		{driver: "json-file", options: map[string]string{"max-size": "10k", "max-file": "5", "compress": "true"},
-			want: Config{Driver: "json-file", MaxSize: 10_000, MaxFiles: 5, Compress: true}},
+		{
+			driver: "json-file", options: map[string]string{"max-size": "10k", "max-file": "5", "compress": "true"},
+			want: Config{Driver: "json-file", MaxSize: 10_000, MaxFiles: 5, Compress: true},
+		},
 		{driver: "json-file", options: map[string]string{"max-size": "-1"}, want: Config{Driver: "json-file", MaxSize: -1}},
 		{driver: "json-file", options: map[string]string{"mode": "non-blocking", "max-buffer-size": "4m"}, want: Config{Driver: "json-file"}},
 		{driver: "none", options: map[string]string{"mode": "blocking"}, want: Config{Driver: "none"}},

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -274,11 +275,11 @@ func TestFollowBeforeThereIsALog(t *testing.T) {
 			t.Errorf("got %q", s)
 		}
 		write(t, w, "stdout", "end\n")
-		if err := <-result; err != stop {
+		if err := <-result; !errors.Is(err, stop) {
 			t.Errorf("error %v", err)
 		}
 		cancel()
-		if err := Read(ctx, c, o, func(Record) error { return nil }); err != context.Canceled {
+		if err := Read(ctx, c, o, func(Record) error { return nil }); !errors.Is(err, context.Canceled) {
 			t.Errorf("after cancel: %v", err)
 		}
 	})

@@ -120,7 +120,7 @@ func (w *Writer) Write(stream string, p []byte, at time.Time) error {
 	if w.closed {
 		return os.ErrClosed
 	}
-	out := buffers.Get().(*[]byte)
+	out := buffers.Get().(*[]byte) //nolint:forcetypeassert // nothing else is put there
 	defer func() {
 		if cap(*out) <= 256<<10 {
 			*out = (*out)[:0]

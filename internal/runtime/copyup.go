@@ -142,7 +142,7 @@ func copyXattrs(in, out int) error {
 	list := make([]byte, 64<<10)
 	n, err := unix.Flistxattr(in, list)
 	if err != nil || n == 0 {
-		return nil //nolint:nilerr // a filesystem without attributes
+		return nil // A filesystem without attributes.
 	}
 	value := make([]byte, 64<<10)
 	for name := range strings.SplitSeq(strings.TrimRight(string(list[:n]), "\x00"), "\x00") {

@@ -98,7 +98,7 @@ func (r *Runtime) enter(ctx context.Context, in *input, target *os.File, io Stdi
 	}
 	var u undo.Stack
 	defer func() { err = errors.Join(err, u.Unwind(ctx)) }()
-	ch, err := r.launch(ctx, c, io, target)
+	ch, err := r.launch(c, io, target)
 	if err != nil {
 		return nil, fmt.Errorf("set up exec: %w", err)
 	}

@@ -34,7 +34,7 @@ func (h *hooks) created(ctx context.Context) error {
 	if h == nil {
 		return nil
 	}
-	if err := h.run(ctx, specs.StateCreating, h.Prestart); err != nil {
+	if err := h.run(ctx, specs.StateCreating, h.Prestart); err != nil { //nolint:staticcheck // deprecated, but in use
 		return err
 	}
 	return h.run(ctx, specs.StateCreating, h.CreateRuntime)

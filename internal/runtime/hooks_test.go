@@ -21,7 +21,7 @@ func TestHooks(t *testing.T) {
 		b := bundle(t, "/bin/true")
 		b.Spec.Annotations = map[string]string{"k": "v"}
 		b.Spec.Hooks = &specs.Hooks{
-			Prestart: hook("prestart"), CreateRuntime: hook("createRuntime"), Poststart: hook("poststart"), Poststop: hook("poststop"),
+			Prestart: hook("prestart"), CreateRuntime: hook("createRuntime"), Poststart: hook("poststart"), Poststop: hook("poststop"), //nolint:staticcheck // deprecated, but in use
 		}
 		run(t, r, b)
 		got, err := os.ReadFile(log)

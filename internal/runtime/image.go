@@ -43,7 +43,7 @@ func load(p *Program, file bool) (*image, error) {
 	if err := p.child.check(); err != nil {
 		return nil, err
 	}
-	p.align(8)
+	p.align()
 	im := &image{prog: p, host: len(p.mem)}
 	im.child = im.host + (len(p.host.ops)+1)*binSize
 	im.relocs = im.child + (len(p.child.ops)+1)*binSize

@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"context"
 	"math"
 	"os"
 	"slices"
@@ -11,7 +10,7 @@ import (
 
 // launch runs the host section and makes the process. joined is the network namespace of a container, or the pidfd of
 // that which an exec enters.
-func (r *Runtime) launch(ctx context.Context, c *compiler, io Stdio, joined *os.File) (*child, error) {
+func (r *Runtime) launch(c *compiler, io Stdio, joined *os.File) (*child, error) {
 	ch := &child{c: c, run: runFast, line: -1, far: -1, root: -1, done: make(chan struct{})}
 	ok := false
 	defer func() {

@@ -125,8 +125,8 @@ func (c *compiler) freshDev() bool {
 func (c *compiler) configure(kind, source string, data []string, dest string) slot {
 	fs := c.slot()
 	c.c.call(unix.SYS_FSOPEN, c.str(kind).arg(), imm(unix.FSOPEN_CLOEXEC)).into(fs).at("mount "+kind, dest)
-	set := func(key, value string) *op {
-		return c.c.call(unix.SYS_FSCONFIG, fs.arg(), imm(unix.FSCONFIG_SET_STRING), c.str(key).arg(), c.str(value).arg(), imm(0)).
+	set := func(key, value string) {
+		c.c.call(unix.SYS_FSCONFIG, fs.arg(), imm(unix.FSCONFIG_SET_STRING), c.str(key).arg(), c.str(value).arg(), imm(0)).
 			at("mount "+kind+" with "+key+"="+value, dest)
 	}
 	if source != "" {

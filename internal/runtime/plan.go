@@ -29,7 +29,7 @@ func (r *Runtime) Plan(w io.Writer, b Bundle) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.WriteString(w, c.Program.String())
+	_, err = io.WriteString(w, c.String())
 	return err
 }
 

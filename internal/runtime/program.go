@@ -149,7 +149,6 @@ type assist struct {
 	kind assistKind
 	path string
 	file bool // the target is a file, not a directory
-	mode uint32
 	fd   slot // of the tmpfs
 }
 
@@ -212,8 +211,9 @@ func newProgram() *Program {
 	return p
 }
 
-func (p *Program) align(n int) {
-	for len(p.mem)%n != 0 {
+// align makes memory's end a multiple of a word.
+func (p *Program) align() {
+	for len(p.mem)%8 != 0 {
 		p.mem = append(p.mem, 0)
 	}
 }
@@ -231,16 +231,16 @@ func (p *Program) str(s string) ref {
 
 // bytes puts b into memory, aligned to 8.
 func (p *Program) bytes(b []byte) ref {
-	p.align(8)
+	p.align()
 	r := ref(len(p.mem))
 	p.mem = append(p.mem, b...)
-	p.align(8)
+	p.align()
 	return r
 }
 
 // words puts 64-bit words into memory.
 func (p *Program) words(w ...uint64) ref {
-	p.align(8)
+	p.align()
 	r := ref(len(p.mem))
 	for _, v := range w {
 		p.mem = binary.LittleEndian.AppendUint64(p.mem, v)
@@ -250,10 +250,10 @@ func (p *Program) words(w ...uint64) ref {
 
 // zeros reserves n bytes.
 func (p *Program) zeros(n int) ref {
-	p.align(8)
+	p.align()
 	r := ref(len(p.mem))
 	p.mem = append(p.mem, make([]byte, n)...)
-	p.align(8)
+	p.align()
 	return r
 }
 

@@ -143,7 +143,7 @@ func (c *compiler) allowSysctl(name string) error {
 	if needs == 0 {
 		return fmt.Errorf("sysctl %s is not of a namespace of its own: %w", name, errdefs.ErrInvalidArgument)
 	}
-	if !c.ns.has(needs) && !(c.in.netNS && needs == unix.CLONE_NEWNET) {
+	if joined := c.in.netNS && needs == unix.CLONE_NEWNET; !joined && !c.ns.has(needs) {
 		return fmt.Errorf("sysctl %s of the host's %s namespace: %w", name, kind, errdefs.ErrInvalidArgument)
 	}
 	return nil

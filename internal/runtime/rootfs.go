@@ -141,13 +141,13 @@ type mountAttr struct {
 	recursive               bool
 }
 
-func (c *compiler) setAttr(s *section, at slot, a mountAttr, name string) *op {
+func (c *compiler) setAttr(s *section, at slot, a mountAttr, name string) {
 	flags := uint64(unix.AT_EMPTY_PATH)
 	if a.recursive {
 		flags |= unix.AT_RECURSIVE
 	}
 	attr := c.words(a.set, a.clear, a.propagation, 0)
-	return s.call(unix.SYS_MOUNT_SETATTR, at.arg(), c.str("").arg(), imm(flags), attr.arg(), imm(32)).
+	s.call(unix.SYS_MOUNT_SETATTR, at.arg(), c.str("").arg(), imm(flags), attr.arg(), imm(32)).
 		at("mount attributes", name)
 }
 

@@ -142,7 +142,7 @@ func (r *Runtime) Create(ctx context.Context, b Bundle, io Stdio) (p *Process, e
 	if err != nil {
 		return nil, err
 	}
-	ch, err := r.launch(ctx, c, io, b.NetNS)
+	ch, err := r.launch(c, io, b.NetNS)
 	if err != nil {
 		return nil, fmt.Errorf("set up container: %w", err)
 	}

@@ -109,7 +109,7 @@ func (c *Client) Exec(ctx context.Context, r ExecRequest) (pid int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	m := ExecMessage{ID: r.ID, ExecID: r.ExecID, Process: r.Process, Privileged: r.Privileged, Stdin: r.Stdin}
+	m := ExecMessage(r)
 	ch, err := c.begin(conn, KindExec, m)
 	if err == nil {
 		select {
