@@ -34,7 +34,8 @@ unit: ## tests that need no daemon
 e2e: build ## scripts against real daemons
 	$(GO) test -timeout 30m ./test/...
 
-race: ## unit tests under the race detector (needs a C compiler)
+race: ## unit tests under the race detector, which needs a C compiler
+	@scripts/deps gcc libc6-dev
 	CGO_ENABLED=1 $(GO) test -race ./internal/...
 
 lint: ## formatting, vet, linters

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -49,6 +50,7 @@ func TestNoSystemd(t *testing.T) {
 type fakeManager struct {
 	root    string
 	conn    *dbus.Conn
+	mu      sync.Mutex // guards what follows: the bus calls from goroutines of its own
 	started []string
 	stopped []string
 }
@@ -64,6 +66,8 @@ type auxiliary struct {
 }
 
 func (m *fakeManager) StartTransientUnit(name, mode string, properties []property, _ []auxiliary) (dbus.ObjectPath, *dbus.Error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	u := &unit{name: name}
 	var pids []uint32
 	delegated := false
@@ -94,6 +98,8 @@ func (m *fakeManager) StartTransientUnit(name, mode string, properties []propert
 }
 
 func (m *fakeManager) StopUnit(name, _ string) (dbus.ObjectPath, *dbus.Error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if !slices.Contains(m.started, name) {
 		return "", dbus.NewError("org.freedesktop.systemd1.NoSuchUnit", []any{"no such unit"})
 	}
@@ -182,10 +188,12 @@ func TestSystemdScope(t *testing.T) {
 	if err := l.Remove(ctx); err != nil {
 		t.Fatal(err)
 	}
+	m.mu.Lock()
 	if h.unified.has(g.rel) || !slices.Equal(m.stopped, []string{"kist-c.scope"}) {
 		t.Errorf("stopped %v", m.stopped)
 	}
 	m.started = nil
+	m.mu.Unlock()
 	if err := l.Remove(ctx); err != nil {
 		t.Error("removing a unit that has gone:", err)
 	}

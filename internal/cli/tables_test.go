@@ -68,8 +68,6 @@ func stocked(t *testing.T) *fakeDaemon {
 }
 
 func TestTables(t *testing.T) {
-	t.Setenv("TZ", "UTC")
-	time.Local = time.UTC
 	d := stocked(t)
 	for _, tc := range []struct{ name, args string }{
 		{"ps", "ps -a"},
@@ -137,7 +135,6 @@ func TestTablesAsDocker(t *testing.T) {
 	if err != nil {
 		t.Skip("no docker command on this machine")
 	}
-	time.Local = time.UTC
 	d := stocked(t)
 	for _, args := range [][]string{
 		{"ps", "-a"},

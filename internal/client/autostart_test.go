@@ -113,7 +113,7 @@ func TestDaemonInheritsNothing(t *testing.T) {
 	}
 	defer unix.Close(inherited)
 	out := filepath.Join(t.TempDir(), "out")
-	s := &Starter{Program: script(t, "{ pwd; ls /proc/$$/fd | tr '\\n' ' '; echo; env; } > "+out+".new; mv "+out+".new "+out+"; exit 1")}
+	s := &Starter{Program: script(t, "{ pwd; ls -m /proc/$$/fd; env; } > "+out+".new; mv "+out+".new "+out+"; exit 1")}
 	t.Setenv("DOCKER_HOST", "tcp://elsewhere:1")
 	if err := New(e, Options{Start: s}).Call(Get("/", nil)); err == nil {
 		t.Fatal("reached a daemon that is none")
@@ -124,7 +124,7 @@ func TestDaemonInheritsNothing(t *testing.T) {
 	}
 	lines := strings.SplitN(string(b), "\n", 3)
 	// The shell itself uses descriptors from 10 on.
-	for _, fd := range strings.Fields(lines[1]) {
+	for _, fd := range strings.Split(lines[1], ", ") {
 		if n, err := strconv.Atoi(fd); err != nil || n > 3 && n < 10 || n == inherited {
 			t.Errorf("descriptor %s is open in the daemon", fd)
 		}

@@ -275,16 +275,16 @@ func TestUpload(t *testing.T) {
 		if there, err := r.Exists(ctx, d.Digest); there || err != nil {
 			t.Fatalf("before: %v %v", there, err)
 		}
-		var most int64
+		var most atomic.Int64
 		open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(raw)), nil }
-		if err := r.Upload(ctx, d, open, func(n int64) { most = max(most, n) }); err != nil {
+		if err := r.Upload(ctx, d, open, func(n int64) { most.Store(max(most.Load(), n)) }); err != nil {
 			t.Fatal(err)
 		}
 		if there, err := r.Exists(ctx, d.Digest); !there || err != nil {
 			t.Errorf("after: %v %v", there, err)
 		}
-		if most != d.Size {
-			t.Errorf("progress ended at %d", most)
+		if most.Load() != d.Size {
+			t.Errorf("progress ended at %d", most.Load())
 		}
 	}
 	if patches.Load() == 0 {

@@ -33,7 +33,7 @@ func TestConformance(t *testing.T) {
 		{"descriptors", "ls /proc/self/fd | wc -l", nil, 0, "4"},
 		{"first process", "echo $$; hostname", nil, 0, "1\nkisttest"},
 		{"domain name", "cat /proc/sys/kernel/domainname", func(b *Bundle) { b.Spec.Domainname = "example" }, 0, "example"},
-		{"signals are unblocked and default", "grep -E 'Sig(Blk|Ign)|ShdPnd' /proc/self/status | grep -vc 0000000000000000", nil, 1, "0"},
+		{"signals are unblocked and default", "grep -E 'Sig(Blk|Ign)|ShdPnd' /proc/self/status | grep -v 0000000000000000", nil, 1, ""},
 		{"capabilities", "grep CapEff /proc/self/status", nil, 0, "CapEff:\t00000000a80425fb"},
 		{"user", "id -u; id -g; id -G; grep -E 'CapEff|CapBnd' /proc/self/status", func(b *Bundle) {
 			b.Spec.Process.User = specs.User{UID: 1000, GID: 100, AdditionalGids: []uint32{100, 7}}
