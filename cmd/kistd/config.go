@@ -42,7 +42,7 @@ type config struct {
 	TLSCert      string            `json:"tlscert"`
 	TLSKey       string            `json:"tlskey"`
 
-	showVersion bool
+	showVersion, teardown bool
 }
 
 // Roots by default: root's by the file system hierarchy, others' by XDG.
@@ -91,6 +91,7 @@ func parseConfig(args []string) (*config, error) {
 	f.StringVar(&c.TLSCACert, "tlscacert", filepath.Join(certs, "ca.pem"), "certificates that clients' are checked against")
 	f.StringVar(&c.TLSCert, "tlscert", filepath.Join(certs, "cert.pem"), "the daemon's certificate")
 	f.StringVar(&c.TLSKey, "tlskey", filepath.Join(certs, "key.pem"), "the daemon's private key")
+	f.BoolVar(&c.teardown, "teardown", false, "remove the bridge and the firewall rules of a daemon that has ended, and exit")
 	f.BoolVarP(&c.showVersion, "version", "v", false, "print the version and exit")
 	if err := f.Parse(args); err != nil {
 		return nil, err

@@ -51,6 +51,9 @@ func run(args []string) error {
 		return err
 	}
 	defer release()
+	if c.teardown {
+		return teardown(ctx, c)
+	}
 	return serve(ctx, c)
 }
 

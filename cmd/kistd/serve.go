@@ -131,14 +131,7 @@ func assemble(ctx context.Context, c *config) (_ *parts, err error) {
 		return err
 	})
 	g.Go(func() (err error) {
-		var bip netip.Prefix
-		if c.BIP != "" {
-			bip = netip.MustParsePrefix(c.BIP) // Checked by config.complete.
-		}
-		networks, err = network.Open(ctx, network.Config{
-			Instance: c.instance(), Bridge: c.Bridge, BIP: bip, Disabled: c.Bridge == "none",
-			StateDir: filepath.Join(c.ExecRoot, "network"),
-		})
+		networks, err = openNetworks(ctx, c)
 		return err
 	})
 	g.Go(func() (err error) {
@@ -184,6 +177,27 @@ func assemble(ctx context.Context, c *config) (_ *parts, err error) {
 		Version: version, Commit: commit,
 	})
 	return p, nil
+}
+
+func openNetworks(ctx context.Context, c *config) (*network.Manager, error) {
+	var bip netip.Prefix
+	if c.BIP != "" {
+		bip = netip.MustParsePrefix(c.BIP) // Checked by config.complete.
+	}
+	return network.Open(ctx, network.Config{
+		Instance: c.instance(), Bridge: c.Bridge, BIP: bip, Disabled: c.Bridge == "none",
+		StateDir: filepath.Join(c.ExecRoot, "network"),
+	})
+}
+
+// teardown removes what a daemon leaves on the host on purpose when it ends: bridge, addresses and firewall rules, which
+// running containers need. claim has made sure that no daemon runs.
+func teardown(ctx context.Context, c *config) error {
+	networks, err := openNetworks(ctx, c)
+	if err != nil {
+		return err
+	}
+	return errors.Join(networks.Teardown(ctx), networks.Close())
 }
 
 // openKeeper finds the program that plays the keeper: the kist beside this kistd.

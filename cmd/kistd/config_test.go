@@ -1,0 +1,116 @@
+package main
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestConfig(t *testing.T) {
+	t.Setenv("KIST_DATA_ROOT", "/data")
+	t.Setenv("KIST_EXEC_ROOT", "/exec")
+	file := func(text string) string {
+		path := filepath.Join(t.TempDir(), "daemon.json")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for _, tc := range []struct {
+		name  string
+		args  []string
+		fault string
+		check func(*config) bool
+	}{
+		{"nothing", nil, "", func(c *config) bool {
+			return c.DataRoot == "/data" && c.PidFile == "/exec/kistd.pid" && slices.Equal(c.Hosts, []string{"unix:///exec/kist.sock"}) &&
+				strings.HasPrefix(c.CgroupParent, "/kist-")
+		}},
+		{"the default data root", []string{"--data-root", "/var/lib/kist"}, "", func(c *config) bool {
+			return c.instance() == "0" && c.CgroupParent == ""
+		}},
+		{"several sockets", []string{"-H", "unix:///a", "-H", "tcp://127.0.0.1:1"}, "", func(c *config) bool { return len(c.Hosts) == 2 }},
+		{"configuration file", []string{"--config-file", file(`{"bip":"10.9.0.1/24","registry-mirrors":["https://m"],"log-opts":{"max-size":"1m"}}`)}, "", func(c *config) bool {
+			return c.BIP == "10.9.0.1/24" && c.Mirrors[0] == "https://m" && c.LogOpts["max-size"] == "1m"
+		}},
+		{"given twice", []string{"--bip", "10.9.0.1/24", "--config-file", file(`{"bip":"10.9.0.1/24"}`)}, "both as a flag and in", nil},
+		{"given twice under two names", []string{"-H", "unix:///a", "--config-file", file(`{"hosts":["unix:///b"]}`)}, "both as a flag and in", nil},
+		{"unknown key", []string{"--config-file", file(`{"bipp":"x"}`)}, "bipp", nil},
+		{"no JSON", []string{"--config-file", file(`{`)}, "configuration", nil},
+		{"no such file", []string{"--config-file", "/nonexistent"}, "no such file", nil},
+		{"unknown flag", []string{"--nosuch"}, "nosuch", nil},
+		{"argument", []string{"run"}, "takes flags only", nil},
+		{"log level", []string{"-l", "loud"}, "loud", nil},
+		{"address", []string{"--bip", "172.17.0.1"}, "with a prefix", nil},
+		{"cgroup driver", []string{"--exec-opt", "native.cgroupdriver=both"}, "cgroupfs", nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c, err := parseConfig(tc.args)
+			switch {
+			case tc.fault == "" && err != nil:
+				t.Fatal(err)
+			case tc.fault != "" && (err == nil || !strings.Contains(err.Error(), tc.fault)):
+				t.Fatalf("%v, want %q in it", err, tc.fault)
+			case tc.check != nil && !tc.check(c):
+				t.Errorf("%+v", c)
+			}
+		})
+	}
+}
+
+func TestListenLeavesALivingDaemonAlone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	first, err := listenUnix(path, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fi, err := os.Stat(path); err != nil || fi.Mode().Perm() != 0o660 {
+		t.Errorf("%v, %v", fi.Mode(), err)
+	}
+	if _, err := listenUnix(path, ""); err == nil || !strings.Contains(err.Error(), "another daemon") {
+		t.Errorf("took a living daemon's socket: %v", err)
+	}
+	first.Close()
+	second, err := listenUnix(path, "") // What a dead one left is replaced.
+	if err != nil {
+		t.Fatal(err)
+	}
+	second.Close()
+}
+
+func TestListenRefusesAnOpenDoor(t *testing.T) {
+	for _, host := range []string{"tcp://0.0.0.0:0", "tcp://:0", "tcp://10.0.0.1:0", "udp://127.0.0.1:0", "nonsense"} {
+		if ls, err := listen(&config{Hosts: []string{host}}); err == nil {
+			t.Errorf("%s: listens on %v without TLS", host, ls[0].Addr())
+		}
+	}
+	ls, err := listen(&config{Hosts: []string{"tcp://127.0.0.1:0"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ls[0].Close()
+	if _, ok := ls[0].Addr().(*net.TCPAddr); !ok {
+		t.Errorf("%v", ls[0].Addr())
+	}
+}
+
+func TestClaimIsExclusive(t *testing.T) {
+	c := &config{DataRoot: t.TempDir(), ExecRoot: t.TempDir()}
+	c.PidFile = filepath.Join(c.ExecRoot, "kistd.pid")
+	release, err := claim(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := claim(&config{DataRoot: c.DataRoot, ExecRoot: t.TempDir(), PidFile: filepath.Join(t.TempDir(), "p")}); err == nil || !strings.Contains(err.Error(), "another kistd") {
+		t.Errorf("two daemons on one data root: %v", err)
+	}
+	release()
+	release, err = claim(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	release()
+}
