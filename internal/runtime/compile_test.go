@@ -21,7 +21,8 @@ var update = flag.Bool("update", false, "write the golden files")
 // pureFacts are a host's that no test machine has to be.
 func pureFacts() *facts {
 	return &facts{
-		Caps: 1<<41 - 1, Bounding: 1<<41 - 1, LastCap: 40, Base: true, LayerOption: true, Kcore: true, OOMScoreMin: -1000,
+		Ignored: 1<<(unix.SIGHUP-1) | 1<<(32-1),
+		Caps:    1<<41 - 1, Bounding: 1<<41 - 1, LastCap: 40, Base: true, LayerOption: true, Kcore: true, OOMScoreMin: -1000,
 		Limits: map[int]uint64{unix.RLIMIT_NOFILE: 1 << 20}, Hierarchies: []string{"/sys/fs/cgroup/memory", "/sys/fs/cgroup/cpu,cpuacct"},
 	}
 }

@@ -13,13 +13,16 @@ import (
 // facts are what a program depends on besides the specification: the kernel's and this process's abilities.
 type facts struct {
 	Caps, Bounding uint64
-	LastCap        int
-	Base           bool // an empty base mount namespace stands ready
-	CgroupV2       bool // the unified hierarchy alone
-	AppArmor       bool
-	AppArmorDir    bool // with attributes of its own, Linux 5.8
-	SELinux        bool
-	Kcore          bool
+	// Ignored are the signals that this process was started with ignored, bit 0 for signal 1: the only ones that clone3's
+	// CLONE_CLEAR_SIGHAND leaves as they are. Those from 32 on are among them: some programs ignore these for their children.
+	Ignored     uint64
+	LastCap     int
+	Base        bool // an empty base mount namespace stands ready
+	CgroupV2    bool // the unified hierarchy alone
+	AppArmor    bool
+	AppArmorDir bool // with attributes of its own, Linux 5.8
+	SELinux     bool
+	Kcore       bool
 	// Limits are the hard limits by number that this process cannot exceed.
 	Limits      map[int]uint64
 	LayerOption bool // overlay takes its layers one by one, Linux 6.8
@@ -42,6 +45,8 @@ func readFacts() *facts {
 			f.Caps = n
 		case "CapBnd":
 			f.Bounding = n
+		case "SigIgn":
+			f.Ignored = n
 		}
 	}
 	f.AppArmor = firstLine("/sys/module/apparmor/parameters/enabled") == "Y"

@@ -46,7 +46,11 @@ func (c *compiler) process(p *specs.Process, park bool) error {
 	if p.User.Umask != nil {
 		umask = *p.User.Umask
 	}
-	c.workdir(p)
+	if park {
+		c.newWorkdir(p)
+	} else {
+		c.workdir(p)
+	}
 	c.c.call(unix.SYS_UMASK, imm(umask)).at("umask", "")
 	program := c.lookup(p)
 	c.c.call(unix.SYS_PRCTL, imm(unix.PR_SET_PDEATHSIG), imm(0)).at("prctl", "PR_SET_PDEATHSIG")
@@ -147,9 +151,12 @@ func (c *compiler) rlimits(p *specs.Process) error {
 
 // resetSignals gives ignored signals their default action: clone cleared handlers only.
 func (c *compiler) resetSignals() {
+	if c.in.facts.Ignored == 0 {
+		return
+	}
 	action := c.words(0, 0, 0, 0)
-	for sig := 1; sig <= 31; sig++ {
-		if sig != int(unix.SIGKILL) && sig != int(unix.SIGSTOP) {
+	for sig := 1; sig <= 64; sig++ {
+		if c.in.facts.Ignored&(1<<(sig-1)) != 0 {
 			c.c.call(unix.SYS_RT_SIGACTION, imm(sig), action.arg(), imm(0), imm(8)).at("sigaction", "")
 		}
 	}
@@ -189,28 +196,38 @@ func (c *compiler) user(p *specs.Process, caps *capSets) uint64 {
 // workdir enters the working directory by a path without magic links, and makes sure that it is inside of the root: a
 // descriptor of the host that slipped through would be a way out (CVE-2024-21626).
 func (c *compiler) workdir(p *specs.Process) {
-	missing, ok := c.c.label(), c.c.label()
-	dir, cwd := c.slot(), c.zeros(4096)
-	name := path.Clean(p.Cwd)
-	open := func() *op {
-		return c.c.call(unix.SYS_OPENAT2, imm(unix.AT_FDCWD), c.str(name).arg(),
-			c.openHow(unix.O_PATH|unix.O_DIRECTORY, 0, unix.RESOLVE_NO_MAGICLINKS), imm(howSize)).into(dir).at("chdir", p.Cwd)
-	}
-	open().on(unix.ENOENT, missing)
-	enter := c.c.label()
+	dir := c.slot()
+	c.openWorkdir(p, dir)
+	c.enterWorkdir(p, dir)
+}
+
+// newWorkdir is workdir for a container's first process: a directory that is not there is made.
+func (c *compiler) newWorkdir(p *specs.Process) {
+	dir, missing, enter := c.slot(), c.c.label(), c.c.label()
+	c.openWorkdir(p, dir).on(unix.ENOENT, missing)
 	c.c.bind(enter)
+	c.enterWorkdir(p, dir)
+	c.cold = append(c.cold, func() {
+		c.c.bind(missing)
+		c.ask(assist{kind: assistCwd, path: path.Clean(p.Cwd)})
+		c.openWorkdir(p, dir)
+		c.c.jump(enter)
+	})
+}
+
+func (c *compiler) openWorkdir(p *specs.Process, dir slot) *op {
+	return c.c.call(unix.SYS_OPENAT2, imm(unix.AT_FDCWD), c.str(path.Clean(p.Cwd)).arg(),
+		c.openHow(unix.O_PATH|unix.O_DIRECTORY, 0, unix.RESOLVE_NO_MAGICLINKS), imm(howSize)).into(dir).at("chdir", p.Cwd)
+}
+
+func (c *compiler) enterWorkdir(p *specs.Process, dir slot) {
+	cwd, ok := c.zeros(4096), c.c.label()
 	c.c.call(unix.SYS_FCHDIR, dir.arg()).at("chdir", p.Cwd)
 	c.c.call(unix.SYS_GETCWD, cwd.arg(), imm(4096)).at("chdir", p.Cwd)
 	c.c.ifEq(slot(cwd), 0xff, '/', ok)
 	c.c.fail(unix.ENOENT).at("chdir", p.Cwd)
 	c.c.bind(ok)
 	c.c.call(unix.SYS_CLOSE, dir.arg()).at("close", "")
-	c.cold = append(c.cold, func() {
-		c.c.bind(missing)
-		c.ask(assist{kind: assistCwd, path: name})
-		open()
-		c.c.jump(enter)
-	})
 }
 
 // lookup finds the program as execvp does, in the root, with the user's rights. The slot gets its path's address.
