@@ -12,7 +12,7 @@ import (
 
 // levels is the table of ARCHITECTURE.md: a package imports packages of lower levels only.
 var levels = map[string]int{
-	"undo": 0, "sys": 0, "event": 0, "db": 0, "fault": 0, "filter": 0, "inflate": 0,
+	"undo": 0, "sys": 0, "event": 0, "db": 0, "fault": 0, "filter": 0, "typo": 0, "inflate": 0,
 	"content": 1, "archive": 1, "registry": 1, "spec": 1, "logfile": 1, "seccomp": 1, "cgroup": 1, "client": 1,
 	"layer": 2, "task": 2, "runtime": 2, "network": 2, "volume": 2, "hostinfo": 2,
 	"keeper": 3, "image": 3,
