@@ -169,7 +169,7 @@ func TestLayers(t *testing.T) {
 	for i := 1; i < 60; i++ {
 		next := "layers:" + strconv.Itoa(i+1)
 		for _, args := range [][]string{
-			{"run", "--name", "c", tag, "touch", "/file" + strconv.Itoa(i)}, {"commit", "c", next}, {"rm", "c"},
+			{"run", "--name", "box", tag, "touch", "/file" + strconv.Itoa(i)}, {"commit", "box", next}, {"rm", "box"},
 		} {
 			if err := k.do(args...); err != nil {
 				t.Fatal(err)

@@ -14,7 +14,6 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sys/unix"
 )
 
 const ingestDir = "ingest"
@@ -26,8 +25,10 @@ type Store struct {
 	mu      sync.Mutex // guards what follows, and stands still during Sweep
 	leased  map[digest.Digest]int
 	writing map[digest.Digest]chan struct{} // closed when the writer of that blob is done
+	unsafe  map[digest.Digest]struct{}      // blobs that the disk may not have yet
 
 	indexMu sync.Mutex // allows one writer of index.json at a time
+	syncMu  sync.Mutex // allows one Sync at a time: each is to return when all that was unsafe is safe
 }
 
 // Open opens or creates the layout in dir, and drops what an interrupted operation left: drafts and partial blobs that
@@ -38,7 +39,7 @@ func Open(dir string) (*Store, error) {
 			return nil, fmt.Errorf("create content store: %w", err)
 		}
 	}
-	s := &Store{dir: dir, leased: map[digest.Digest]int{}, writing: map[digest.Digest]chan struct{}{}}
+	s := &Store{dir: dir, leased: map[digest.Digest]int{}, writing: map[digest.Digest]chan struct{}{}, unsafe: map[digest.Digest]struct{}{}}
 	if err := s.createLayout(); err != nil {
 		return nil, err
 	}
@@ -180,20 +181,6 @@ func (s *Store) eachPartial(fn func(fs.FileInfo) error) error {
 		if err := fn(fi); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// Sync writes back everything written to the store's file system so far. Call it once, before naming what an operation
-// made.
-func (s *Store) Sync() error {
-	d, err := os.Open(s.dir)
-	if err != nil {
-		return fmt.Errorf("sync content store: %w", err)
-	}
-	defer d.Close()
-	if err := unix.Syncfs(int(d.Fd())); err != nil {
-		return s.explain(fmt.Errorf("sync content store: %w", err))
 	}
 	return nil
 }

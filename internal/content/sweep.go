@@ -109,13 +109,25 @@ func (s *Store) dropDrafts() error {
 	})
 }
 
-// dropStale removes partial blobs that nobody came back for. A partial that is being written is fresh.
+// DropPartials removes the partial blobs that nobody is writing and which shall go, however fresh they are.
+func (s *Store) DropPartials(which func(digest.Digest) bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, err := s.dropOlder(time.Now(), which)
+	return err
+}
+
+// dropStale removes partial blobs that nobody came back for.
 func (s *Store) dropStale() (int64, error) {
+	return s.dropOlder(time.Now().Add(-StaleAfter), func(digest.Digest) bool { return true })
+}
+
+// dropOlder removes partial blobs that were written to last before a time.
+func (s *Store) dropOlder(than time.Time, which func(digest.Digest) bool) (int64, error) {
 	var won int64
-	oldest := time.Now().Add(-StaleAfter)
 	err := s.eachPartial(func(fi fs.FileInfo) error {
 		d, ok := partialDigest(fi.Name())
-		if !ok || fi.ModTime().After(oldest) {
+		if !ok || fi.ModTime().After(than) || !which(d) {
 			return nil
 		}
 		if _, busy := s.writing[d]; busy {

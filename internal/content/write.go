@@ -28,6 +28,7 @@ type Writer struct {
 	hash    hash.Hash
 	lease   *Lease // takes up a draft's digest
 	release func() // lets the next writer of this blob in
+	pushed  int64  // how far the disk was asked to write
 
 	mu   sync.Mutex // guards what follows
 	more *sync.Cond
@@ -154,6 +155,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 	w.n += int64(n)
 	w.mu.Unlock()
 	w.more.Broadcast()
+	w.push(at + int64(n))
 	if err != nil {
 		return n, w.s.explain(fmt.Errorf("write blob: %w", err))
 	}
@@ -165,7 +167,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 func (w *Writer) Restart() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.n = 0
+	w.n, w.pushed = 0, 0
 	w.lap++
 	w.hash.Reset()
 	w.more.Broadcast()
@@ -220,6 +222,11 @@ func (w *Writer) place(d digest.Digest) error {
 		}
 		err = os.Rename(w.file.Name(), final)
 	}
+	if err == nil {
+		w.s.mu.Lock()
+		defer w.s.mu.Unlock()
+		w.s.unsafe[d] = struct{}{}
+	}
 	return err
 }
 
@@ -244,6 +251,9 @@ func (w *Writer) Fail(err error) {
 		w.end(err, nil)
 	}
 }
+
+// Discard is Fail for a blob whose bytes are of no use to a next attempt.
+func (w *Writer) Discard(err error) { w.end(err, w.drop) }
 
 func (w *Writer) drop() { os.Remove(w.file.Name()) }
 

@@ -10,7 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/kistdev/kist/internal/fault"
-	"github.com/kistdev/kist/internal/registry"
+	"github.com/kistdev/kist/internal/typo"
 )
 
 // Get resolves what a user wrote: a name with or without tag or digest, an id or a unique prefix of one. An unknown one is
@@ -133,10 +133,10 @@ func (s *snapshot) nearest(name string) []string {
 			continue
 		}
 		other := familiar(e.name)
-		far := len(name) - len(other)
-		if repository(other) == repository(name) || max(far, -far) <= 3 && registry.Distance(name, other) <= max(2, len(name)/5) {
+		most := max(2, len(name)/5)
+		if repository(other) == repository(name) || typo.Distance(name, other, most) <= most {
 			near = append(near, other)
 		}
 	}
-	return registry.Nearest(name, near, 3)
+	return typo.Rank(name, near, 3)
 }

@@ -54,14 +54,9 @@ type toName struct {
 // Load reads a docker or OCI archive, compressed or not, and unpacks its layers in parallel as they come. An image is
 // returned once for each name that the archive gives it, with this name only.
 func (s *Store) Load(ctx context.Context, r io.Reader, wish []ocispec.Platform, report Reporter) ([]*Image, error) {
-	lease := s.content.Lease()
-	defer lease.Release()
-	l := &loader{
-		s: s, lease: lease, report: report, known: s.knownLayers(), unpack: make(slots, unpackers),
-		small: map[string][]byte{}, links: map[string]string{}, layers: map[string]*made{},
-	}
-	images, err := l.load(ctx, r, wish)
+	images, err := s.load(ctx, r, wish, report)
 	if err != nil {
+		s.tidy(err, nil)
 		return nil, fmt.Errorf("load: %w", content.ExplainFull(s.content.Dir(), err))
 	}
 	for _, img := range images {
@@ -70,23 +65,30 @@ func (s *Store) Load(ctx context.Context, r io.Reader, wish []ocispec.Platform, 
 	return images, nil
 }
 
+func (s *Store) load(ctx context.Context, r io.Reader, wish []ocispec.Platform, report Reporter) ([]*Image, error) {
+	lease := s.content.Lease()
+	defer lease.Release()
+	l := &loader{
+		s: s, lease: lease, report: report, known: s.knownLayers(), unpack: make(slots, unpackers),
+		small: map[string][]byte{}, links: map[string]string{}, layers: map[string]*made{},
+	}
+	return l.load(ctx, r, wish)
+}
+
 func (l *loader) load(ctx context.Context, r io.Reader, wish []ocispec.Platform) ([]*Image, error) {
-	stop := l.s.writeback()
-	err := l.read(ctx, r)
-	stop()
-	if err != nil {
+	if err := l.read(ctx, r); err != nil {
 		return nil, err
 	}
 	list, err := l.images(ctx, wish)
 	if err != nil {
 		return nil, err
 	}
-	if err := l.s.sync(ctx); err != nil {
+	if err := l.s.sync(); err != nil {
 		return nil, err
 	}
 	var images []*Image
 	for _, n := range list {
-		img, err := l.s.publish(ctx, n.desc, n.names, "")
+		img, err := l.s.publish(n.desc, n.names, "")
 		if err != nil {
 			return nil, err
 		}
@@ -118,7 +120,13 @@ func (l *loader) read(ctx context.Context, r io.Reader) error {
 	}
 	// An unpacking that failed is the cause of the reading that failed, not the other way round.
 	if werr := g.Wait(); werr != nil && (err == nil || gctx.Err() != nil && ctx.Err() == nil) {
-		return werr
+		err = werr
+	}
+	if _, known := fault.As(err); !known && errors.Is(err, io.ErrUnexpectedEOF) {
+		return &fault.Error{
+			Code: "archive-cut-off", What: "the archive is cut off", Cause: "it ends before the image does: " + err.Error(),
+			Try: "save or copy it again", Class: errdefs.ErrInvalidArgument, Err: err,
+		}
 	}
 	return err
 }

@@ -95,7 +95,7 @@ func (l *loader) copy(ctx context.Context, m *made, w *content.Writer, r io.Read
 	})
 	defer close(committed)
 	if _, err := io.Copy(&ctxWriter{ctx, w}, r); err != nil {
-		w.Fail(err)
+		w.Discard(err)
 		return err
 	}
 	d, err := w.Commit()

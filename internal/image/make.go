@@ -150,7 +150,7 @@ func (s *Store) assemble(ctx context.Context, lease *content.Lease, n newImage) 
 	if err != nil {
 		return nil, err
 	}
-	return s.publish(ctx, desc, n.names, n.parent)
+	return s.publish(desc, n.names, n.parent)
 }
 
 // putManifest stores a configuration, as it is, and a manifest for it.
@@ -179,12 +179,12 @@ func describe(mediaType string, raw []byte) ocispec.Descriptor {
 }
 
 // publish makes what was written durable, and then gives the image its names, or an entry without one.
-func (s *Store) publish(ctx context.Context, desc ocispec.Descriptor, names []reference.Named, parent digest.Digest) (*Image, error) {
+func (s *Store) publish(desc ocispec.Descriptor, names []reference.Named, parent digest.Digest) (*Image, error) {
 	r, err := s.record(desc)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.sync(ctx); err != nil {
+	if err := s.sync(); err != nil {
 		return nil, err
 	}
 	err = s.change(func(ed *editor) error {
@@ -202,39 +202,15 @@ func (s *Store) publish(ctx context.Context, desc ocispec.Descriptor, names []re
 	return s.image(s.catalog.snapshot(), entry{id: r.id, desc: r.desc})
 }
 
-// sync writes blobs and layers back.
-func (s *Store) sync(ctx context.Context) error {
-	if err := s.layers.Sync(ctx); err != nil {
+// sync makes blobs durable, and has the layers follow behind: what of them a crash of the machine takes is unpacked from
+// the blobs again (see mend), so nobody needs to wait for gigabytes to reach the disk.
+func (s *Store) sync() error {
+	if err := s.content.Sync(); err != nil {
 		return err
 	}
-	return s.content.Sync()
+	s.layers.SyncBehind()
+	return nil
 }
-
-// writeback keeps the disk busy while an operation unpacks, so that little is left for the sync at its end. Its errors do not
-// count: that last sync's do.
-func (s *Store) writeback() (stop func()) {
-	done, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		tick := time.NewTicker(writebackEvery)
-		defer tick.Stop()
-		for {
-			select {
-			case <-done:
-				return
-			case <-tick.C:
-				_ = s.content.Sync()
-			}
-		}
-	}()
-	return func() {
-		close(done)
-		<-ended
-	}
-}
-
-// writebackEvery is long enough for small images never to notice.
-const writebackEvery = time.Second
 
 // ociLayer gives a layer of a Docker manifest the media type that it has in an OCI one.
 func ociLayer(d ocispec.Descriptor) ocispec.Descriptor {

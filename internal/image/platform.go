@@ -76,12 +76,12 @@ func choose(index *ocispec.Index, wish *ocispec.Platform) (ocispec.Descriptor, e
 
 func noPlatform(want ocispec.Platform, available []string) error {
 	slices.Sort(available)
-	cause := "it lists no platform at all"
+	cause, try := "it lists no platform at all", ""
 	if available = slices.Compact(available); len(available) > 0 {
-		cause = "available: " + strings.Join(available, ", ")
+		cause, try = "available: "+strings.Join(available, ", "), "--platform "+available[0]
 	}
 	return &fault.Error{
-		Code: "platform-not-available", Cause: cause, Class: errdefs.ErrNotFound,
+		Code: "platform-not-available", Cause: cause, Try: try, Class: errdefs.ErrNotFound,
 		What: "no matching manifest for " + platforms.Format(want) + " in the manifest list entries",
 	}
 }
@@ -99,5 +99,6 @@ func checkPlatform(name string, has ocispec.Platform, wish *ocispec.Platform) er
 		Code: "platform-not-available", Class: errdefs.ErrNotFound,
 		What:  fmt.Sprintf("image with reference %s was found but does not match the specified platform", name),
 		Cause: fmt.Sprintf("wanted %s, actual: %s", platforms.Format(want), platforms.Format(has)),
+		Try:   "--platform " + platforms.Format(has),
 	}
 }

@@ -35,6 +35,7 @@ type pull struct {
 	lease *content.Lease
 	named reference.Named
 	o     PullOptions
+	begun digests // layers
 }
 
 // Pull fetches ref (all blobs verified, layers unpacked) and names it. It ends with docker's "Digest:" and "Status:" lines
@@ -75,11 +76,16 @@ func (s *Store) Pull(ctx context.Context, ref string, o PullOptions) (*Image, er
 func (s *Store) pullOne(ctx context.Context, repo *registry.Repository, named reference.Named, o PullOptions) (*Image, error) {
 	lease := s.content.Lease()
 	defer lease.Release()
-	p := &pull{s: s, repo: repo, lease: lease, named: named, o: o}
+	p := &pull{s: s, repo: repo, lease: lease, named: named, o: o, begun: digests{}}
 	o.Report.status(p.reference(), "Pulling from "+reference.Path(named))
 	img, source, fresh, err := p.fetch(ctx)
 	if err != nil {
-		return nil, content.ExplainFull(s.content.Dir(), err)
+		err = content.ExplainFull(s.content.Dir(), err)
+		if !resumable(err) {
+			lease.Release()
+			s.tidy(err, p.begun)
+		}
+		return nil, err
 	}
 	name := reference.FamiliarString(named)
 	o.Report.status("", "Digest: "+source.String())
@@ -90,6 +96,11 @@ func (s *Store) pullOne(ctx context.Context, repo *registry.Repository, named re
 	}
 	s.emit(events.ActionPull, name, reference.FamiliarName(named), img.Config.Config.Labels)
 	return img, nil
+}
+
+// resumable says whether the next attempt may go on with what this one has fetched.
+func resumable(err error) bool {
+	return errdefs.IsUnavailable(err) || errdefs.IsCanceled(err) || errdefs.IsDeadlineExceeded(err)
 }
 
 // reference is the tag or digest to ask the registry for.
@@ -117,7 +128,7 @@ func (p *pull) fetch(ctx context.Context) (img *Image, source digest.Digest, fre
 	if err != nil {
 		return nil, "", false, err
 	}
-	if err := p.s.sync(ctx); err != nil {
+	if err := p.s.sync(); err != nil {
 		return nil, "", false, err
 	}
 	if err := p.name(r, source); err != nil {
@@ -229,10 +240,7 @@ func (p *pull) blobs(ctx context.Context, desc ocispec.Descriptor, raw []byte) (
 	if err := checkPlatform(reference.FamiliarString(p.named), config.Platform, p.o.Platform); err != nil {
 		return nil, err
 	}
-	stop := p.s.writeback()
-	err = p.layers(ctx, m, config.RootFS.DiffIDs)
-	stop()
-	if err != nil {
+	if err := p.layers(ctx, m, config.RootFS.DiffIDs); err != nil {
 		return nil, err
 	}
 	if err := p.s.putBlob(ctx, desc, raw); err != nil {

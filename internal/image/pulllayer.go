@@ -37,7 +37,7 @@ func (s slots) leave() { <-s }
 
 // layers fetches and unpacks all layers.
 func (p *pull) layers(ctx context.Context, m *ocispec.Manifest, diffIDs []digest.Digest) error {
-	seen := digests{}
+	seen := p.begun
 	g, ctx := errgroup.WithContext(ctx)
 	fetch, unpack := make(slots, fetchers), make(slots, unpackers)
 	for i, d := range m.Layers {

@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -10,6 +11,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 
 	"github.com/kistdev/kist/internal/content"
 	"github.com/kistdev/kist/internal/event"
@@ -119,6 +121,7 @@ func (s *Store) mend(ctx context.Context) {
 			}
 		}
 	}
+	s.layers.SyncBehind()
 }
 
 func (s *Store) unpackBlob(ctx context.Context, d ocispec.Descriptor, diffID digest.Digest) error {
@@ -174,6 +177,18 @@ func (s *Store) collect(ctx context.Context) (int64, error) {
 		return won + fromLayers, fmt.Errorf("collect images: %w", err)
 	}
 	return won + fromLayers, nil
+}
+
+// tidy removes what a failed operation has made: it has no name, so nobody knows that it is there. begun are the blobs that
+// it may have left in part; a full disk has no room for anybody's. The lease must be released.
+func (s *Store) tidy(cause error, begun digests) {
+	full := errors.Is(cause, unix.ENOSPC) || errors.Is(cause, unix.EDQUOT)
+	if err := s.content.DropPartials(func(d digest.Digest) bool { return full || begun.has(d) }); err != nil {
+		slog.Warn("a failed operation left partial blobs behind", "err", err)
+	}
+	if _, err := s.collect(context.Background()); err != nil {
+		slog.Warn("a failed operation left something behind", "err", err)
+	}
 }
 
 // markUsed adds the images of containers: one may have been made from an image while its last name went.

@@ -141,3 +141,36 @@ func fullDisk(t *testing.T, dir string) {
 		}
 	}
 }
+
+func TestSyncBehind(t *testing.T) {
+	needRoot(t)
+	s, err := Open(t.TempDir())
+	must(t, err)
+	a := unpack(t, s, file{name: "a", body: "a"})
+	s.SyncBehind()
+	s.SyncBehind()
+	s = reopen(t, s, "another boot") // Close waits.
+	if !s.Has(a) {
+		t.Error("the layer is gone after a crash of the machine")
+	}
+	must(t, s.Close())
+}
+
+func TestSyncOfCollected(t *testing.T) {
+	needRoot(t)
+	s, err := Open(t.TempDir())
+	must(t, err)
+	a := unpack(t, s, file{name: "a", body: "a"})
+	pending := s.unsynced()
+	_, err = s.Collect(t.Context(), func(digest.Digest) bool { return false })
+	must(t, err)
+	if again := unpack(t, s, file{name: "a", body: "a"}); again != a {
+		t.Fatal(again)
+	}
+	must(t, s.markSynced(pending))
+	s = reopen(t, s, "another boot")
+	if s.Has(a) {
+		t.Error("a layer counts as safe that was unpacked after the sync")
+	}
+	must(t, s.Close())
+}

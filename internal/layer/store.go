@@ -23,7 +23,6 @@
 package layer
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -44,6 +43,8 @@ type Store struct {
 	userXattr bool
 	boot      string
 	trash     *trash
+	syncs     chan struct{} // asks for a Sync behind
+	synced    chan struct{} // closed when no more of them come
 
 	mu      sync.Mutex // guards what follows
 	layers  map[digest.Digest]*unpacked
@@ -73,6 +74,7 @@ func Open(dir string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open layer store %s: %w", dir, err)
 	}
+	spread(filepath.Join(dir, "t"))
 	s := &Store{
 		dir: dir, fd: fd, userXattr: os.Geteuid() != 0, boot: sys.BootID(),
 		layers: make(map[digest.Digest]*unpacked), names: make(map[string]*unpacked),
@@ -84,11 +86,15 @@ func Open(dir string) (*Store, error) {
 		return nil, fmt.Errorf("open layer store %s: %w", dir, err)
 	}
 	s.trash = newTrash(fd)
+	s.syncs, s.synced = make(chan struct{}, 1), make(chan struct{})
+	go s.syncBehind()
 	return s, nil
 }
 
-// Close waits until what was removed is deleted. Operations must have ended.
+// Close waits until what was removed is deleted, and what SyncBehind was asked for is done. Operations must have ended.
 func (s *Store) Close() error {
+	close(s.syncs)
+	<-s.synced
 	s.trash.close()
 	if err := unix.Close(s.fd); err != nil {
 		return fmt.Errorf("close layer store: %w", err)
@@ -114,59 +120,6 @@ func (s *Store) discard(name string) error {
 	err := unix.Renameat(s.fd, name, s.fd, "x/"+randomName())
 	if err != nil && err != unix.ENOENT {
 		return fmt.Errorf("discard %s: %w", name, err)
-	}
-	return nil
-}
-
-// Sync makes all layers that were unpacked until now survive a crash of the machine. It writes out everything that is
-// not yet on the store's filesystem, so call it once at the end of a pull rather than for each layer. Layers that were
-// not synced when the machine crashed are gone after Open.
-func (s *Store) Sync(ctx context.Context) error {
-	pending := s.unsynced()
-	if len(pending) == 0 {
-		return nil
-	}
-	f, err := os.Open(s.dir)
-	if err != nil {
-		return fmt.Errorf("sync layers: %w", err)
-	}
-	defer f.Close()
-	if err := unix.Syncfs(int(f.Fd())); err != nil {
-		return fmt.Errorf("sync layers: %w", err)
-	}
-	return s.markSynced(pending)
-}
-
-func (s *Store) unsynced() []*unpacked {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var list []*unpacked
-	for _, l := range s.layers {
-		if !l.synced {
-			list = append(list, l)
-		}
-	}
-	return list
-}
-
-// markSynced notes that the data is on disk, and puts the notes there too: the last one's fsync commits them all, as
-// they are in one journal.
-func (s *Store) markSynced(list []*unpacked) error {
-	for i, l := range list {
-		fd, err := unix.Openat(s.fd, "l/"+l.name+"/s", unix.O_CREAT|unix.O_WRONLY|unix.O_CLOEXEC, 0o600)
-		if err == unix.ENOENT {
-			continue // collected meanwhile
-		}
-		if err == nil && i == len(list)-1 {
-			err = unix.Fsync(fd)
-		}
-		if err != nil {
-			return fmt.Errorf("sync layers: %w", err)
-		}
-		unix.Close(fd)
-		s.mu.Lock()
-		l.synced = true
-		s.mu.Unlock()
 	}
 	return nil
 }

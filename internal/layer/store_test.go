@@ -150,7 +150,7 @@ func TestUnpackVerifies(t *testing.T) {
 			if !errors.Is(err, c.want) {
 				t.Fatalf("got error %v, want %v", err, c.want)
 			}
-			if f, ok := fault.As(err); ok != (c.want == errdefs.ErrInvalidArgument) {
+			if f, ok := fault.As(err); ok != errors.Is(c.want, errdefs.ErrInvalidArgument) {
 				t.Errorf("fault: %v", f)
 			}
 			if s.Has(id) {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kistdev/kist/internal/archive"
+	"github.com/kistdev/kist/internal/content"
 	"github.com/kistdev/kist/internal/fault"
 	"github.com/kistdev/kist/internal/sys"
 )
@@ -213,17 +214,11 @@ func (s *Store) explain(id digest.Digest, err error) error {
 	}
 	var bad *corrupt
 	var other *mismatch
-	switch {
-	case errors.As(err, &bad), errors.As(err, &other):
+	if errors.As(err, &bad) || errors.As(err, &other) {
 		return &fault.Error{
 			Code: "layer-corrupt", What: name + " is corrupt", Cause: err.Error(),
 			Class: errdefs.ErrInvalidArgument, Err: err,
 		}
-	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
-		return &fault.Error{
-			Code: "disk-full", What: "cannot unpack " + name, Cause: "no space left on the disk that holds " + s.dir,
-			Try: "kist system prune", Class: errdefs.ErrResourceExhausted, Err: err,
-		}
 	}
-	return fmt.Errorf("unpack %s: %w", name, err)
+	return content.ExplainFull(s.dir, fmt.Errorf("unpack %s: %w", name, err))
 }

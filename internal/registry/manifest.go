@@ -16,6 +16,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/kistdev/kist/internal/fault"
+	"github.com/kistdev/kist/internal/typo"
 )
 
 // Docker's media types for manifests.
@@ -156,7 +157,7 @@ func (r *Repository) explainManifest(ctx context.Context, ref string, err error)
 		return f
 	}
 	if len(tags) > 0 {
-		f.Cause += "; tags: " + strings.Join(Nearest(ref, tags, 8), ", ")
+		f.Cause += "; tags: " + strings.Join(typo.Rank(ref, tags, 8), ", ")
 	}
 	return f
 }
@@ -171,7 +172,7 @@ func (r *Repository) nearbyRepositories(ctx context.Context) string {
 	if err != nil || len(names) == 0 {
 		return ""
 	}
-	near := Nearest(r.name, names, 5)
+	near := typo.Rank(r.name, names, 5)
 	slices.Sort(near)
 	return "; it has " + strings.Join(near, ", ")
 }

@@ -320,9 +320,3 @@ func TestOptions(t *testing.T) {
 		t.Error("there is no mirror")
 	}
 }
-
-func TestNearest(t *testing.T) {
-	if got := Nearest("bookwrom", []string{"12", "bookworm", "bullseye", "book"}, 2); !slices.Equal(got, []string{"bookworm", "book"}) {
-		t.Errorf("%v", got)
-	}
-}

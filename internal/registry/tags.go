@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -85,46 +84,4 @@ func nextPage(res *http.Response) (string, bool) {
 		return u.String(), true
 	}
 	return "", false
-}
-
-// Nearest picks at most n of the names, those that are most like name first.
-func Nearest(name string, names []string, n int) []string {
-	type scored struct {
-		name     string
-		distance int
-	}
-	list := make([]scored, 0, len(names))
-	for _, other := range names {
-		list = append(list, scored{other, Distance(name, other)})
-	}
-	slices.SortStableFunc(list, func(a, b scored) int { return a.distance - b.distance })
-	list = list[:min(n, len(list))]
-	near := make([]string, len(list))
-	for i, s := range list {
-		near[i] = s.name
-	}
-	return near
-}
-
-// Distance is how many letters must be put in, taken out or changed to make b of a (Levenshtein). Only the first hundred
-// letters count.
-func Distance(a, b string) int {
-	a, b = a[:min(len(a), 100)], b[:min(len(b), 100)]
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
