@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
+	"github.com/kistdev/kist/internal/cgroup"
 	"github.com/kistdev/kist/internal/logfile"
 	"github.com/kistdev/kist/internal/runtime"
 	"github.com/kistdev/kist/internal/task"
@@ -146,11 +149,33 @@ func (k *keeper) settle(fresh bool) {
 		}
 	}
 	for _, id := range ids {
-		if !validName(id) || k.container(id) != nil {
+		if !validName(id) {
+			continue
+		}
+		if c := k.container(id); c != nil && c.process() != nil { // not one that has only attachments
 			continue
 		}
 		if !fresh || !k.recover(id) {
 			k.removeLater(id, taskSuffix)
+		}
+	}
+	k.dropExits()
+}
+
+// dropExits removes the records of ends that nobody will ask for: of execs that no client has handed in, and of tasks
+// that are no more.
+func (k *keeper) dropExits() {
+	names, err := k.records.list(exitSuffix)
+	if err != nil {
+		slog.Warn("keeper: records", "error", err)
+	}
+	for _, name := range names {
+		id, execID, _ := strings.Cut(name, ".")
+		if c := k.container(id); c != nil && (execID == "" || c.find(execID) != nil) {
+			continue
+		}
+		if err := k.records.remove(name, exitSuffix); err != nil {
+			slog.Warn("keeper: remove records", "error", err)
 		}
 	}
 }
@@ -205,7 +230,9 @@ func (k *keeper) recover(id string) bool {
 	r, err := k.records.readPID(id)
 	x := k.records.readExit(id, "")
 	if x == nil && (err != nil || !r.Started) {
-		return false // it never ran
+		if r, err = k.find(id); err != nil {
+			return false // it never ran
+		}
 	}
 	c := &container{k: k, id: id, started: true}
 	k.mu.Lock()
@@ -225,6 +252,37 @@ func (k *keeper) recover(id string) bool {
 	k.resume(c, p, true)
 	p.take()
 	return true
+}
+
+// find looks for the first process of a task whose keeper died before it could record it. Whoever lives in its control
+// group was let go: children that wait for their start end with their parent.
+func (k *keeper) find(id string) (pidRecord, error) {
+	m, err := k.records.readTask(id, taskSuffix)
+	if err != nil {
+		return pidRecord{}, err
+	}
+	if m.Spec.Linux == nil || m.Spec.Linux.CgroupsPath == "" {
+		return pidRecord{}, fmt.Errorf("container %s has no control group: %w", short(id), errdefs.ErrNotFound)
+	}
+	g, err := cgroup.Load(m.Spec.Linux.CgroupsPath)
+	if err != nil {
+		return pidRecord{}, err
+	}
+	pids, err := g.Processes()
+	if err != nil {
+		return pidRecord{}, err
+	}
+	var first pidRecord
+	for _, pid := range pids {
+		start, err := startTime(pid)
+		if err == nil && (first.PID == 0 || start < first.Start) {
+			first = pidRecord{PID: pid, Start: start, Cgroup: g.Path(), Started: true}
+		}
+	}
+	if first.PID == 0 {
+		return pidRecord{}, fmt.Errorf("container %s has no process: %w", short(id), errdefs.ErrNotFound)
+	}
+	return first, k.records.writePID(id, first)
 }
 
 // recoverEnded is a task that has ended: x tells how, unless nobody watched.

@@ -131,8 +131,12 @@ func (k *keeper) unreserve(c *container) {
 	c.busy = false
 }
 
-// makeFirst makes the process with its log and streams, paused. What touches the disk runs beside it.
+// makeFirst makes the process with its log and streams, paused. The record comes first, so that a keeper that dies in
+// between leaves no cgroup that the next one cannot find; the log, which is on a disk, is opened beside it.
 func (k *keeper) makeFirst(ctx context.Context, c *container, r *task.CreateMessage, message []byte, netns *os.File) (*process, error) {
+	if err := k.records.writeTask(r.ID, message); err != nil {
+		return nil, fmt.Errorf("create container %s: %w", short(r.ID), err)
+	}
 	prepared := make(chan error, 1)
 	go func() {
 		log, err := logfile.Open(r.Log)
@@ -140,7 +144,6 @@ func (k *keeper) makeFirst(ctx context.Context, c *container, r *task.CreateMess
 			c.mu.Lock()
 			c.log = log
 			c.mu.Unlock()
-			err = k.records.writeTask(r.ID, message)
 		}
 		prepared <- err
 	}()

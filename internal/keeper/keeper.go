@@ -73,7 +73,7 @@ type keeper struct {
 // Main is the keeper's process: it serves dir until it holds nothing and nobody wants it, and returns the exit code.
 func Main(dir string) int {
 	goruntime.GOMAXPROCS(min(goruntime.NumCPU(), 2))
-	debug.SetGCPercent(30)
+	debug.SetGCPercent(garbageIdle)
 	// Containers are children of this process: they must not read or trace it, whatever uid they run with.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		slog.Warn("keeper: clear dumpable flag", "error", err)

@@ -71,6 +71,11 @@ func (k *keeper) remove(ctx context.Context, id string) error {
 				slog.Warn("keeper: release process", "container", id, "error", err)
 				continue
 			}
+			if e != p { // It may have been killed only just now, and its end put on record after the records were buried.
+				if err := k.records.remove(exitName(id, e.execID), exitSuffix); err != nil {
+					slog.Warn("keeper: remove records", "container", id, "error", err)
+				}
+			}
 			e.release()
 		}
 		k.removed(id, done)

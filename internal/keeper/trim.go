@@ -11,7 +11,14 @@ import (
 )
 
 // trimAfter is how long requests must have ceased before memory is given back.
-const trimAfter = time.Second
+const trimAfter = 2 * time.Second
+
+// How much garbage may gather, in percent of what is in use: little while nobody asks for anything and every container
+// pays its share of memory, more while collecting it would make the asker wait.
+const (
+	garbageIdle = 30
+	garbageBusy = 400
+)
 
 // trimSoon gives memory back to the system once requests have ceased for a while.
 func (k *keeper) trimSoon() {
@@ -21,14 +28,15 @@ func (k *keeper) trimSoon() {
 	case k.shutting:
 	case k.trim == nil:
 		k.trim = time.AfterFunc(trimAfter, trim)
-	default:
-		k.trim.Reset(trimAfter)
+	case !k.trim.Reset(trimAfter): // the first request after a rest
+		debug.SetGCPercent(garbageBusy)
 	}
 }
 
 // trim gives back the heap's free pages, and lets go of the program's own: the page cache still has them, and what is
 // needed again comes back with a minor fault for each 64 kB. An idle keeper needs hardly any.
 func trim() {
+	debug.SetGCPercent(garbageIdle)
 	debug.FreeOSMemory()
 	smaps, err := os.ReadFile("/proc/self/smaps")
 	if err != nil {

@@ -172,8 +172,8 @@ func (c *Conn) write(packet, oob []byte) error {
 	werr := c.raw.Write(func(fd uintptr) bool {
 		for {
 			err = unix.Sendmsg(int(fd), packet, oob, nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
-			if err != unix.EINTR {
-				return err != unix.EAGAIN
+			if !errors.Is(err, unix.EINTR) {
+				return !errors.Is(err, unix.EAGAIN)
 			}
 		}
 	})
@@ -190,8 +190,8 @@ func (c *Conn) Receive() (*Message, error) {
 	rerr := c.raw.Read(func(fd uintptr) bool {
 		for {
 			n, oobn, flags, _, err = unix.Recvmsg(int(fd), c.buf, c.oob, unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)
-			if err != unix.EINTR {
-				return err != unix.EAGAIN
+			if !errors.Is(err, unix.EINTR) {
+				return !errors.Is(err, unix.EAGAIN)
 			}
 		}
 	})

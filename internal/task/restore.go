@@ -34,6 +34,7 @@ func (c *Client) lost() {
 	go func() {
 		defer c.wg.Done()
 		c.restore()
+		c.buryOrphans()
 	}()
 }
 

@@ -74,7 +74,7 @@ func TestConn(t *testing.T) {
 		r.Close()
 	}
 	a.Close()
-	if _, err := b.Receive(); err != io.EOF {
+	if _, err := b.Receive(); !errors.Is(err, io.EOF) {
 		t.Errorf("after the end: %v", err)
 	}
 	if err := a.Send(KindList, 1, nil); !errors.Is(err, os.ErrClosed) {
