@@ -41,29 +41,80 @@ func (e *Engine) Attach(ctx context.Context, name string, o AttachOptions) error
 	if err != nil {
 		return err
 	}
-	d, st := c.look()
-	switch st.Phase {
-	case paused:
-		return fmt.Errorf("container %s is paused, unpause the container before attach: %w", c.id, errdefs.ErrConflict)
-	case removing:
-		return e.index.missing(name)
+	if o.Logs {
+		return e.attachWithLogs(ctx, c, o, keys)
 	}
-	s, err := o.Hijack(d.Config.Tty)
+	// Held from before the client is told that it is attached: the start that it asks for next must come second, or it
+	// would miss the output, and the end.
+	if err := c.op.acquire(ctx); err != nil {
+		return err
+	}
+	defer c.op.release()
+	d, err := e.attachable(c)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = s.File.Close() }() // Attach closes it, too; the keeper has its own descriptor of it.
-	e.emit(c, events.ActionAttach, nil)
-	if o.Logs {
-		if err := e.replay(ctx, d, o, s.File); err != nil {
-			return err
-		}
+	s, err := e.hijack(c, d, o)
+	if err != nil {
+		return err
 	}
+	defer func() { _ = s.File.Close() }() // The keeper has its own descriptor of it.
+	return e.join(ctx, d, o, keys, s)
+}
+
+// attachWithLogs is Attach when the log comes first. A client may read that as slowly as it likes, so the container is
+// not locked meanwhile.
+func (e *Engine) attachWithLogs(ctx context.Context, c *container, o AttachOptions, keys []byte) error {
+	d, err := e.attachable(c)
+	if err != nil {
+		return err
+	}
+	s, err := e.hijack(c, d, o)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = s.File.Close() }()
+	if err := e.replay(ctx, d, o, s.File); err != nil {
+		return err
+	}
+	if err := c.op.acquire(ctx); err != nil {
+		return err
+	}
+	defer c.op.release()
+	if d, err = e.attachable(c); err != nil {
+		return err
+	}
+	return e.join(ctx, d, o, keys, s)
+}
+
+// attachable returns the definition of a container that can be attached to now.
+func (e *Engine) attachable(c *container) (*definition, error) {
+	d, st := c.look()
+	switch {
+	case st.Phase == paused:
+		return nil, fmt.Errorf("container %s is paused, unpause the container before attach: %w", c.id, errdefs.ErrConflict)
+	case st.Phase == removing || e.index.get(c.id) != c:
+		return nil, e.index.missing(c.id)
+	}
+	return d, nil
+}
+
+// hijack answers the upgrade and takes the connection over.
+func (e *Engine) hijack(c *container, d *definition, o AttachOptions) (Stream, error) {
+	s, err := o.Hijack(d.Config.Tty)
+	if err == nil {
+		e.emit(c, events.ActionAttach, nil)
+	}
+	return s, err
+}
+
+// join gives the connection to the keeper.
+func (e *Engine) join(ctx context.Context, d *definition, o AttachOptions, keys []byte, s Stream) error {
 	if !o.Stream {
 		return nil
 	}
 	r := task.AttachRequest{
-		ID: c.id, Stdin: o.Stdin && d.Config.OpenStdin, Stdout: o.Stdout, Stderr: o.Stderr, Multiplex: !d.Config.Tty,
+		ID: d.ID, Stdin: o.Stdin && d.Config.OpenStdin, Stdout: o.Stdout, Stderr: o.Stderr, Multiplex: !d.Config.Tty,
 		Pending: s.Pending, AcrossRestarts: !d.HostConfig.RestartPolicy.IsNone(),
 	}
 	if r.Stdin {

@@ -60,15 +60,13 @@ type state struct {
 // signal is something that happens once.
 type signal struct {
 	done chan struct{}
-	// Set before done is closed.
-	code    int
-	message string
+	code int // Set before done is closed.
 }
 
 func newSignal() *signal { return &signal{done: make(chan struct{})} }
 
-func (s *signal) fire(code int, message string) {
-	s.code, s.message = code, message
+func (s *signal) fire(code int) {
+	s.code = code
 	close(s.done)
 }
 
@@ -149,12 +147,12 @@ func (c *container) enter(next phase, fn func(*state)) (state, error) {
 }
 
 // finish fires over and puts a new one in its place.
-func (c *container) finish(code int, message string) {
+func (c *container) finish(code int) {
 	c.mu.Lock()
 	old := c.over
 	c.over = newSignal()
 	c.mu.Unlock()
-	old.fire(code, message)
+	old.fire(code)
 }
 
 // signals returns the ends of the present run and of the container.

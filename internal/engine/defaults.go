@@ -27,6 +27,12 @@ func (e *Engine) complete(user *docker.HostConfig) *docker.HostConfig {
 	if h.PortBindings == nil {
 		h.PortBindings = network.PortMap{}
 	}
+	if h.PidsLimit != nil && *h.PidsLimit <= 0 {
+		h.PidsLimit = nil // Docker's words for no limit, and for the kernel's own value below.
+	}
+	if h.MemorySwappiness != nil && *h.MemorySwappiness == -1 {
+		h.MemorySwappiness = nil
+	}
 	h.LogConfig = e.logDefaults(h.LogConfig)
 	spec.Defaults(&h, e.host)
 	return &h

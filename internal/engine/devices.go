@@ -14,6 +14,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/kistdev/kist/internal/fault"
 	"github.com/kistdev/kist/internal/spec"
 )
 
@@ -43,7 +44,7 @@ func mappedDevices(m docker.DeviceMapping) (list []specs.LinuxDevice, rules []sp
 	}
 	info, err := os.Stat(m.PathOnHost)
 	if err != nil {
-		return nil, nil, fmt.Errorf("error gathering device information while adding custom device %q: %w: %w", m.PathOnHost, err, errdefs.ErrInvalidArgument)
+		return nil, nil, noDevice(m.PathOnHost, err)
 	}
 	add := func(file, as string) error {
 		d, err := device(file, as)
@@ -57,7 +58,7 @@ func mappedDevices(m docker.DeviceMapping) (list []specs.LinuxDevice, rules []sp
 	}
 	if !info.IsDir() {
 		if err := add(m.PathOnHost, inside); err != nil {
-			return nil, nil, fmt.Errorf("error gathering device information while adding custom device %q: %w: %w", m.PathOnHost, err, errdefs.ErrInvalidArgument)
+			return nil, nil, noDevice(m.PathOnHost, err)
 		}
 		return list, rules, nil
 	}
@@ -72,6 +73,23 @@ func mappedDevices(m docker.DeviceMapping) (list []specs.LinuxDevice, rules []sp
 		return err
 	})
 	return list, rules, err
+}
+
+func noDevice(file string, err error) error {
+	return unusable(fmt.Sprintf("error gathering device information while adding custom device %q", file), file, err)
+}
+
+// unusable tells why a device cannot be had. The kernel's words for a file that is not there are avoided: docker's command
+// takes them for a program that is missing, and ends with 127.
+func unusable(what, file string, err error) error {
+	f := &fault.Error{Code: "device-unusable", What: what, Cause: err.Error(), Class: errdefs.ErrInvalidArgument, Err: err}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		f.Code, f.Cause = "device-missing", "this host has no "+file
+	case errors.Is(err, errNoDevice):
+		f.Cause = file + " is no device"
+	}
+	return f
 }
 
 var errNoDevice = errors.New("not a device node")
@@ -113,7 +131,7 @@ func blockNumbers(r docker.Resources) (map[string]specs.LinuxBlockIODevice, erro
 	for _, file := range files {
 		d, err := device(file, file)
 		if err != nil {
-			return nil, fmt.Errorf("block device %s: %w: %w", file, err, errdefs.ErrInvalidArgument)
+			return nil, unusable("cannot limit the device "+file, file, err)
 		}
 		if numbers == nil {
 			numbers = map[string]specs.LinuxBlockIODevice{}

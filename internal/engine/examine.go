@@ -17,6 +17,7 @@ import (
 	"github.com/kistdev/kist/internal/spec"
 	"github.com/kistdev/kist/internal/sys"
 	"github.com/kistdev/kist/internal/task"
+	"github.com/kistdev/kist/internal/typo"
 )
 
 // finding is what the container's filesystem tells about a program that could not be executed.
@@ -32,36 +33,87 @@ func (e *Engine) examine(d *definition, x *task.ExecError) finding {
 	if err != nil {
 		return finding{} // The error stands as it is.
 	}
-	defer func() { _ = root.Close() }()
+	t := &tree{root: root, d: d}
+	defer t.close()
 	if x.Step == "chdir" {
-		return examineDir(root, x)
+		return examineDir(t, x)
 	}
-	return examineProgram(root, d, x)
+	return examineProgram(t, x)
 }
 
-func examineDir(root *sys.Root, x *task.ExecError) finding {
-	st, err := root.Stat(x.Path)
+// tree is what is looked at: the container's root with what is mounted over it.
+type tree struct {
+	root   *sys.Root
+	d      *definition
+	opened []*sys.Root
+}
+
+func (t *tree) close() {
+	for _, r := range append(t.opened, t.root) {
+		_ = r.Close()
+	}
+}
+
+// at gives where the file is to be looked at, and the mount that it is in, if it is in one.
+func (t *tree) at(file string) (*sys.Root, string, *mountPoint) {
+	m, rest := t.d.mountAt(trueName(t.root, file))
+	if m == nil {
+		return t.root, file, nil
+	}
+	root, name, err := m.open(rest)
+	if err != nil {
+		return t.root, file, nil
+	}
+	t.opened = append(t.opened, root)
+	return root, name, m
+}
+
+func (t *tree) stat(file string) (unix.Stat_t, error) {
+	root, name, _ := t.at(file)
+	return root.Stat(name)
+}
+
+func (t *tree) has(file string) bool {
+	_, err := t.stat(file)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// lacks says where a file is not.
+func (t *tree) lacks(file string) string {
+	if _, _, m := t.at(file); m != nil && m.Source != "" {
+		return fmt.Sprintf("%s is not in %s, which is mounted at %s", file, m.Source, m.Target)
+	}
+	return file + " is not in this image"
+}
+
+func examineDir(t *tree, x *task.ExecError) finding {
+	st, err := t.stat(x.Path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return finding{code: "exec-no-directory", cause: fmt.Sprintf("the working directory %s is not in this image", x.Path)}
+		return finding{code: "exec-no-directory", cause: "the working directory " + t.lacks(x.Path)}
 	case err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR:
 		return finding{code: "exec-no-directory", cause: fmt.Sprintf("the working directory %s is a file", x.Path)}
 	}
 	return finding{}
 }
 
-func examineProgram(root *sys.Root, d *definition, x *task.ExecError) finding {
-	if !strings.Contains(x.Path, "/") {
-		return missing(root, d, x.Path)
+func examineProgram(t *tree, x *task.ExecError) finding {
+	switch {
+	case x.Path == "":
+		return finding{code: "exec-not-found", cause: "the program's name is empty"}
+	case !strings.Contains(x.Path, "/"):
+		return missing(t, x.Path)
 	}
 	file := x.Path
 	if !path.IsAbs(file) {
-		file = path.Join("/", d.Config.WorkingDir, file)
+		file = path.Join("/", t.d.Config.WorkingDir, file)
 	}
-	st, err := root.Stat(file)
+	st, err := t.stat(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return missing(root, d, file)
+		return missing(t, file)
+	case errors.Is(err, unix.ENOTDIR):
+		return finding{code: "exec-not-found", cause: "a part of " + path.Dir(file) + " is a file, no directory"}
 	case err != nil:
 		return finding{}
 	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
@@ -71,32 +123,38 @@ func examineProgram(root *sys.Root, d *definition, x *task.ExecError) finding {
 			code: "exec-not-executable", cause: fmt.Sprintf("%s is not executable, its mode is %04o", file, st.Mode&0o7777),
 			try: "chmod +x " + path.Base(file) + " before the image is built",
 		}
+	case x.Errno == syscall.EACCES:
+		return finding{
+			code: "exec-permission", cause: fmt.Sprintf("the user may not execute %s (mode %04o, owner %d:%d), or not enter its directory, or it lies on a mount with noexec",
+				file, st.Mode&0o7777, st.Uid, st.Gid),
+		}
 	}
-	return examineContent(root, d, file, x.Errno)
+	return examineContent(t, file, x.Errno)
 }
 
 // examineContent reads the first line, or the ELF header.
-func examineContent(root *sys.Root, d *definition, file string, errno syscall.Errno) finding {
-	f, err := root.OpenRegular(file)
+func examineContent(t *tree, file string, errno syscall.Errno) finding {
+	root, name, _ := t.at(file)
+	f, err := root.OpenRegular(name)
 	if err != nil {
 		return finding{}
 	}
 	defer func() { _ = f.Close() }()
 	p, err := readELF(f)
 	if err == nil {
-		return examineELF(root, d, file, p, errno)
+		return examineELF(t, file, p, errno)
 	}
 	head := make([]byte, 256)
 	n, _ := io.ReadFull(f, head)
-	return examineScript(root, file, head[:n], errno)
+	return examineScript(t, file, head[:n], errno)
 }
 
-func examineELF(root *sys.Root, d *definition, file string, p program, errno syscall.Errno) finding {
+func examineELF(t *tree, file string, p program, errno syscall.Errno) finding {
 	arch := architectures[p.machine]
 	switch {
 	case errno == syscall.ENOEXEC && arch != "" && arch != runtime.GOARCH:
 		what := file
-		if d.Arch == arch {
+		if t.d.Arch == arch {
 			what = "the image"
 		}
 		return finding{
@@ -104,17 +162,19 @@ func examineELF(root *sys.Root, d *definition, file string, p program, errno sys
 			try: "an image for linux/" + runtime.GOARCH + " (--platform)",
 		}
 	case errno == syscall.ENOENT && p.loader != "":
-		if _, err := root.Stat(p.loader); errors.Is(err, fs.ErrNotExist) {
+		if !t.has(p.loader) {
 			return finding{
 				code: "exec-no-loader", cause: fmt.Sprintf("%s needs the loader %s, which is not in this image", file, p.loader),
 				try: "a static build, or a base image with the C library that the program was built for",
 			}
 		}
+	case errno == syscall.ENOEXEC:
+		return finding{code: "exec-format", cause: file + " is damaged, or no program for this machine (" + p.machine.String() + ")"}
 	}
 	return finding{}
 }
 
-func examineScript(root *sys.Root, file string, head []byte, errno syscall.Errno) finding {
+func examineScript(t *tree, file string, head []byte, errno syscall.Errno) finding {
 	line, _, _ := bytes.Cut(head, []byte("\n"))
 	rest, script := bytes.CutPrefix(line, []byte("#!"))
 	switch {
@@ -135,7 +195,7 @@ func examineScript(root *sys.Root, file string, head []byte, errno syscall.Errno
 		if len(words) == 0 {
 			break
 		}
-		if _, err := root.Stat(words[0]); errors.Is(err, fs.ErrNotExist) {
+		if !t.has(words[0]) {
 			return finding{
 				code: "exec-no-loader", cause: fmt.Sprintf("%s is a script for %s, which is not in this image", file, words[0]),
 			}
@@ -145,10 +205,10 @@ func examineScript(root *sys.Root, file string, head []byte, errno syscall.Errno
 }
 
 // missing tells what there is in place of a program that is not there.
-func missing(root *sys.Root, d *definition, name string) finding {
-	f := finding{code: "exec-not-found", cause: name + " is not in this image"}
+func missing(t *tree, name string) finding {
+	f := finding{code: "exec-not-found", cause: t.lacks(name)}
 	base := path.Base(name)
-	programs := programsIn(root, searchPath(d))
+	programs := programsIn(t.root, searchPath(t.d))
 	switch shells := []string{"bash", "sh", "ash", "zsh", "dash"}; {
 	case slices.Contains(shells, base):
 		for _, s := range []string{"bash", "sh", "ash", "dash"} {
@@ -163,7 +223,7 @@ func missing(root *sys.Root, d *definition, name string) finding {
 		f.cause += "; " + base + " is, elsewhere"
 		f.try = base
 	default:
-		if near := nearest(base, programs); near != "" {
+		if near := typo.Nearest(base, programs); near != "" {
 			f.cause += "; " + near + " is"
 			f.try = near
 		}

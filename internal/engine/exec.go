@@ -95,17 +95,26 @@ func (e *Engine) ExecStart(ctx context.Context, id string, o ExecStartOptions) e
 	if o.ConsoleSize != nil {
 		r.ConsoleSize = o.ConsoleSize
 	}
+	// Before it starts, as docker does: it may have ended when that returns.
+	e.emit(x.c, events.Action(string(events.ActionExecStart)+": "+strings.Join(r.Cmd, " ")), map[string]string{"execID": x.id})
 	err = e.runExec(ctx, x, r)
 	if err == nil {
-		e.emit(x.c, events.Action(string(events.ActionExecStart)+": "+strings.Join(r.Cmd, " ")), map[string]string{"execID": x.id})
 		return nil
 	}
-	x.fail(exitCodeOf(err))
+	x.fail(execCodeOf(err))
 	if stream != nil {
 		tellFailure(stream, err, !r.Tty)
 	}
 	// Attachments that wait for the process are let go.
 	return errors.Join(err, e.tasks.DeleteExec(ctx, x.c.id, x.id))
+}
+
+// execCodeOf is docker's: 126 also for what fails before the program is looked for.
+func execCodeOf(err error) int {
+	if code := exitCodeOf(err); code != 128 {
+		return code
+	}
+	return 126
 }
 
 func (e *Engine) attachExec(ctx context.Context, x *execution, s Stream) error {

@@ -90,6 +90,8 @@ func (e *Engine) ended(ctx context.Context, x task.Exit) error {
 		"exitCode":     strconv.Itoa(x.Code),
 		"execDuration": strconv.Itoa(int(x.At.Sub(st.StartedAt).Seconds())),
 	})
+	e.emitNetworks(c.id, events.ActionDisconnect, st.Networks)
+	e.emitUnmounts(d)
 	stop := func(s *state) {
 		s.PID, s.ExitCode, s.OOMKilled, s.Error = 0, x.Code, x.OOMKilled, text
 		s.FinishedAt, s.Networks, s.Ports, s.Cgroup = x.At.UTC(), nil, nil, ""
@@ -121,7 +123,7 @@ func (e *Engine) conclude(c *container, x task.Exit, stop func(*state)) error {
 	if again {
 		e.restartLater(c, x.At.Sub(st.StartedAt), st.Restarts+1)
 	} else {
-		c.finish(x.Code, "")
+		c.finish(x.Code)
 	}
 	// The keeper's record of the exit is there until the row is.
 	if err := e.ledger.note(d, st); err != nil {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/containerd/errdefs"
 	"github.com/docker/go-units"
 
 	"github.com/kistdev/kist/internal/fault"
@@ -62,7 +63,7 @@ func (e *Engine) explain(d *definition, what string, err error) error {
 	f := &fault.Error{
 		Code:  found.code,
 		What:  what + ": unable to start container process: " + execWords(x, found.directory),
-		Cause: found.cause, Try: found.try, Err: err,
+		Cause: found.cause, Try: found.try, Class: errdefs.ErrInvalidArgument, Err: err,
 	}
 	if f.Code == "" {
 		f.Code = codeOf(x.Errno)

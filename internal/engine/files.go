@@ -52,22 +52,26 @@ func (e *Engine) writeFiles(id string, i identity) ([]specs.Mount, error) {
 		if err := os.WriteFile(file, f.content, 0o644); err != nil { //nolint:gosec // see above
 			return nil, fmt.Errorf("write %s of the container: %w", f.name, err)
 		}
-		list = append(list, shownAs(file, "/etc/"+f.name))
+		list = append(list, shownAs(file, "/etc/"+f.name, i.config.ReadonlyRootfs))
 	}
 	return list, nil
 }
 
-func shownAs(file, target string) specs.Mount {
-	return specs.Mount{Type: "bind", Source: file, Destination: target, Options: []string{"rbind", "rprivate"}}
+func shownAs(file, target string, readOnly bool) specs.Mount {
+	m := specs.Mount{Type: "bind", Source: file, Destination: target, Options: []string{"rbind", "rprivate"}}
+	if readOnly {
+		m.Options = append(m.Options, "ro")
+	}
+	return m
 }
 
 // sharedFiles are the mounts of the files of another container, whose network is joined.
-func (e *Engine) sharedFiles(id string) []specs.Mount {
+func (e *Engine) sharedFiles(id string, readOnly bool) []specs.Mount {
 	var list []specs.Mount
 	for _, name := range []string{"resolv.conf", "hostname", "hosts"} {
 		file := filepath.Join(e.home(id), name)
 		if _, err := os.Stat(file); err == nil {
-			list = append(list, shownAs(file, "/etc/"+name))
+			list = append(list, shownAs(file, "/etc/"+name, readOnly))
 		}
 	}
 	return list
@@ -107,7 +111,10 @@ func (i *identity) hostsFile() ([]byte, error) {
 	}
 	names := i.hostname
 	if i.domain != "" {
-		names = i.hostname + "." + i.domain + " " + i.hostname
+		names += "." + i.domain
+	}
+	if short, _, full := strings.Cut(names, "."); full { // Also by the name without its domain.
+		names += " " + short
 	}
 	for _, a := range i.addrs {
 		fmt.Fprintf(&b, "%s\t%s\n", a, names)

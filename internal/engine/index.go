@@ -9,6 +9,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/kistdev/kist/internal/fault"
+	"github.com/kistdev/kist/internal/typo"
 )
 
 // index finds containers by id, name or unique prefix of an id, and keeps names unique.
@@ -135,7 +136,7 @@ func (x *index) unknown(ref string) error {
 		names = append(names, name)
 	}
 	slices.Sort(names)
-	if near := nearest(ref, names); near != "" {
+	if near := typo.Nearest(ref, names); near != "" {
 		f.Try = near
 	}
 	return f

@@ -53,6 +53,35 @@ func TestRunToTheEnd(t *testing.T) {
 	}
 }
 
+// A client starts the container as soon as it is told that it is attached: whatever takes longer then, it gets the output
+// and its end.
+func TestStartComesAfterAttach(t *testing.T) {
+	w := newWorld(t)
+	id := w.create("one", docker.Config{Cmd: []string{"echo", "words"}}, docker.HostConfig{AutoRemove: true})
+	near, far := w.pair()
+	started := make(chan error, 1)
+	w.ok(w.engine.Attach(t.Context(), id, AttachOptions{
+		Stdout: true, Stderr: true, Stream: true, Hijack: func(bool) (Stream, error) {
+			go func() { started <- w.engine.Start(t.Context(), id) }()
+			select {
+			case err := <-started:
+				t.Error("started before it was attached")
+				started <- err
+			case <-time.After(200 * time.Millisecond): // A start takes a few.
+			}
+			return Stream{File: far}, nil
+		},
+	}))
+	w.ok(<-started)
+	w.ok(near.SetReadDeadline(time.Now().Add(10 * time.Second)))
+	out, err := io.ReadAll(near)
+	w.ok(err)
+	_ = near.Close()
+	if got := unframed(out); got != "words\n" {
+		t.Errorf("attached to %q", got)
+	}
+}
+
 func TestAutoRemove(t *testing.T) {
 	w := newWorld(t)
 	id := w.create("tmp", docker.Config{Cmd: []string{"sh", "-c", "exit 5"}, Volumes: map[string]struct{}{"/data": {}}}, docker.HostConfig{AutoRemove: true})

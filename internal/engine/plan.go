@@ -164,7 +164,7 @@ func (e *Engine) share(d *definition, in *spec.Input, s *network.Sandbox, u *und
 		if err != nil {
 			return err
 		}
-		in.Mounts = append(in.Mounts, masked(e.sharedFiles(other.id), in.Mounts)...)
+		in.Mounts = append(in.Mounts, masked(e.sharedFiles(other.id, d.HostConfig.ReadonlyRootfs), in.Mounts)...)
 		return nil
 	}
 	who, err := e.identify(d, s)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	docker "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
 
 	"github.com/kistdev/kist/internal/sys"
 	"github.com/kistdev/kist/internal/task"
@@ -151,14 +152,31 @@ func TestExamine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer root.Close()
 	d := &definition{Arch: architectures[foreign], Config: &docker.Config{WorkingDir: "/app", Env: []string{"PATH=/sbin:/bin"}}}
+	there := filepath.Join(t.TempDir(), "there")
+	if err := os.MkdirAll(there, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(there, "crlf.sh"), []byte("#!/bin/sh\r\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	d.Mounts = []mountPoint{
+		{Type: mount.TypeBind, Source: there, Target: "/mnt"},
+		{Type: mount.TypeBind, Source: filepath.Join(there, "crlf.sh"), Target: "/usr/bin/one.sh"},
+	}
+	seen := &tree{root: root, d: d}
+	defer seen.close()
 	for _, tt := range []struct {
 		path  string
 		errno syscall.Errno
 		code  string
 		cause string
 	}{
+		{"", syscall.ENOENT, "exec-not-found", "the program's name is empty"},
+		{"/plain/x", syscall.ENOTDIR, "exec-not-found", "a part of /plain is a file, no directory"},
+		{"/mnt/crlf.sh", syscall.ENOENT, "exec-no-loader", "/mnt/crlf.sh has CRLF line ends"},
+		{"/usr/bin/one.sh", syscall.ENOENT, "exec-no-loader", "/usr/bin/one.sh has CRLF line ends"},
+		{"/mnt/nosuch", syscall.ENOENT, "exec-not-found", "/mnt/nosuch is not in " + there + ", which is mounted at /mnt"},
 		{"bash", syscall.ENOENT, "exec-not-found", "bash is not in this image; sh is"},
 		{"pyhton3", syscall.ENOENT, "exec-not-found", "pyhton3 is not in this image; python3 is"},
 		{"/usr/bin/python3", syscall.ENOENT, "exec-not-found", "/usr/bin/python3 is not in this image; python3 is, elsewhere"},
@@ -173,12 +191,12 @@ func TestExamine(t *testing.T) {
 		{"/foreign", syscall.ENOEXEC, "exec-wrong-architecture", "the image is " + architectures[foreign] + ", this host is " + runtime.GOARCH},
 		{"./run", syscall.ENOENT, "exec-no-loader", "/app/run is a script for /bin/nosh"},
 	} {
-		f := examineProgram(root, d, &task.ExecError{Path: tt.path, Step: "execve", Errno: tt.errno})
+		f := examineProgram(seen, &task.ExecError{Path: tt.path, Step: "execve", Errno: tt.errno})
 		if f.code != tt.code || !strings.Contains(f.cause, tt.cause) {
 			t.Errorf("%s: %+v, want %s %q", tt.path, f, tt.code, tt.cause)
 		}
 	}
-	if f := examineDir(root, &task.ExecError{Path: "/nodir", Step: "chdir", Errno: syscall.ENOENT}); !strings.Contains(f.cause, "is not in this image") {
+	if f := examineDir(seen, &task.ExecError{Path: "/nodir", Step: "chdir", Errno: syscall.ENOENT}); !strings.Contains(f.cause, "is not in this image") {
 		t.Errorf("%+v", f)
 	}
 }

@@ -335,17 +335,6 @@ func TestStatusWords(t *testing.T) {
 	}
 }
 
-func TestNearest(t *testing.T) {
-	words := []string{"webserver", "database", "sh", "cat", "python3"}
-	for word, want := range map[string]string{
-		"websrever": "webserver", "databse": "database", "python": "python3", "ash": "", "x": "", "webserver2": "webserver", "entirely": "",
-	} {
-		if got := nearest(word, words); got != want {
-			t.Errorf("nearest(%q) = %q, want %q", word, got, want)
-		}
-	}
-}
-
 func TestRestartPolicies(t *testing.T) {
 	long := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	policy := func(name string, n int) docker.RestartPolicy {

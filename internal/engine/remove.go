@@ -106,8 +106,8 @@ func (e *Engine) dismantle(ctx context.Context, c *container, volumes bool, code
 	}
 	e.emit(c, events.ActionDestroy, nil)
 	e.index.remove(c, d.Name)
-	c.finish(code, "")
-	c.gone.fire(code, "")
+	c.finish(code)
+	c.gone.fire(code)
 	e.clearBehind(c, func(ctx context.Context) error {
 		return errors.Join(
 			e.tasks.Delete(ctx, c.id), e.unshare(d), e.cfg.Layers.Remove(ctx, c.id), e.removeHome(c.id))

@@ -104,6 +104,7 @@ func (e *Engine) lost(ctx context.Context, c *container) error {
 	}
 	st, err := c.enter(exited, func(s *state) {
 		s.PID, s.ExitCode, s.Cgroup, s.Networks, s.Ports = 0, 255, "", nil, nil
+		s.Error = "its exit status is unknown: nobody was there when it ended"
 		s.FinishedAt = time.Now().UTC()
 	})
 	if err != nil {

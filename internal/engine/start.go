@@ -43,6 +43,9 @@ func (e *Engine) Start(ctx context.Context, name string) error {
 func (e *Engine) start(ctx context.Context, c *container, restarts int) error {
 	err := e.launch(ctx, c, restarts)
 	if err == nil {
+		d, st := c.look()
+		e.emitMounts(d)
+		e.emitNetworks(c.id, events.ActionConnect, st.Networks)
 		e.emit(c, events.ActionStart, nil)
 		return nil
 	}
@@ -107,7 +110,7 @@ func (e *Engine) startFailed(ctx context.Context, c *container, cause error) err
 	if d.HostConfig.AutoRemove {
 		return e.discard(ctx, c, code)
 	}
-	c.finish(code, text)
+	c.finish(code) // The text is the answer to the start: who waits would tell it twice.
 	e.letGo(c)
 	return e.ledger.note(d, st)
 }

@@ -55,7 +55,10 @@ func (e *Engine) Restart(ctx context.Context, name string, o StopOptions) error 
 		c.keep = true
 		c.mu.Unlock()
 	}
-	if err := e.stop(ctx, c, o, true); err != nil && !errdefs.IsNotModified(err) {
+	switch err := e.stop(ctx, c, o, true); {
+	case err == nil:
+		e.emit(c, events.ActionStop, nil)
+	case !errdefs.IsNotModified(err):
 		return fmt.Errorf("Cannot restart container %s: %w", name, err) //nolint:staticcheck // docker's words
 	}
 	if err := e.Start(ctx, c.id); err != nil && !errdefs.IsNotModified(err) {

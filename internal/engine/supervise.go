@@ -99,7 +99,7 @@ func (e *Engine) abandon(c *container) error {
 	if err != nil {
 		return err
 	}
-	c.finish(st.ExitCode, "")
+	c.finish(st.ExitCode)
 	e.letGo(c)
 	return e.ledger.note(c.def, st)
 }

@@ -9,6 +9,7 @@ import (
 	docker "github.com/moby/moby/api/types/container"
 
 	"github.com/kistdev/kist/internal/logfile"
+	"github.com/kistdev/kist/internal/network"
 )
 
 // invalid is an error of the request, in docker's words where docker has some.
@@ -100,6 +101,9 @@ func validateHost(h *docker.HostConfig) error {
 		if name, addr, ok := cutHost(entry); !ok || name == "" || addr == "" {
 			return invalid("bad format for add-host: %q", entry)
 		}
+	}
+	if err := network.CheckPorts(h.PortBindings); err != nil {
+		return err
 	}
 	switch {
 	case len(h.StorageOpt) > 0:

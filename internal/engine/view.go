@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -46,18 +47,30 @@ func (e *Engine) open(c *container, name string) (*view, error) {
 		return v, nil
 	}
 	v.close()
-	source := m.Source
-	if m.Subpath != "" {
-		f, err := openBeneath(m.Source, m.Subpath)
-		if err != nil {
-			return nil, fmt.Errorf("volume %s has no %s: %w", m.Name, m.Subpath, err)
-		}
-		return &view{root: sys.NewRoot(f), name: rest, readOnly: m.ReadOnly}, nil
-	}
-	if root, err = sys.OpenRoot(source); err != nil {
+	if root, rest, err = m.open(rest); err != nil {
 		return nil, err
 	}
 	return &view{root: root, name: rest, readOnly: m.ReadOnly}, nil
+}
+
+// open opens what is mounted, and gives the path in it. A mount of a single file is seen through the file's directory.
+func (m *mountPoint) open(rest string) (*sys.Root, string, error) {
+	if m.Subpath != "" {
+		f, err := openBeneath(m.Source, m.Subpath)
+		if err != nil {
+			return nil, "", fmt.Errorf("volume %s has no %s: %w", m.Name, m.Subpath, err)
+		}
+		return sys.NewRoot(f), rest, nil
+	}
+	root, err := sys.OpenRoot(m.Source)
+	if errors.Is(err, unix.ENOTDIR) && rest == "/" {
+		root, err = sys.OpenRoot(path.Dir(m.Source))
+		rest = path.Base(m.Source)
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	return root, rest, nil
 }
 
 // openLive opens the root of a process. The process is still ours after its root was opened, so the root is.

@@ -44,11 +44,7 @@ func (e *Engine) Wait(ctx context.Context, name string, condition docker.WaitCon
 		case <-ctx.Done():
 			return
 		}
-		r := docker.WaitResponse{StatusCode: int64(end.code)}
-		if end.message != "" {
-			r.Error = &docker.WaitExitError{Message: end.message}
-		}
-		answer <- r
+		answer <- docker.WaitResponse{StatusCode: int64(end.code)}
 	}()
 	return answer, nil
 }

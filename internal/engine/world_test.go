@@ -300,6 +300,7 @@ func (w *world) pair() (near, far *os.File) {
 	w.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	w.ok(err)
+	w.ok(unix.SetNonblock(fds[0], true)) // With that, a deadline can be set.
 	return os.NewFile(uintptr(fds[0]), "near"), os.NewFile(uintptr(fds[1]), "far")
 }
 

@@ -24,6 +24,12 @@ type wish struct {
 // every is the address that stands for all of the host's.
 var every = netip.IPv4Unspecified()
 
+// CheckPorts refuses port bindings that no join could ever serve.
+func CheckPorts(ports network.PortMap) error {
+	_, err := wishes(&JoinRequest{Ports: ports})
+	return err
+}
+
 // wishes evens out what was asked for, in the order of the container's ports. It is pure.
 func wishes(r *JoinRequest) ([]wish, error) {
 	var list []wish

@@ -1,6 +1,7 @@
 package sys
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path"
@@ -95,7 +96,7 @@ func shorten(path string) string {
 func retry(call func() (int, error)) (int, error) {
 	for n := 0; ; n++ {
 		v, err := call()
-		if (err == unix.EINTR || err == unix.EAGAIN) && n < 128 {
+		if (errors.Is(err, unix.EINTR) || errors.Is(err, unix.EAGAIN)) && n < 128 {
 			continue
 		}
 		return v, err
