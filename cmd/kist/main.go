@@ -1,3 +1,9 @@
+// How many processors its cgroup allows is of no use to a program that lives for milliseconds, and takes one of them to
+// find out.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
 // Kist is the command line, and, started by the daemon, the keeper of all containers.
 package main
 

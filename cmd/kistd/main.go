@@ -42,7 +42,7 @@ func run(args []string) error {
 		return nil
 	}
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: c.level()})))
-	debug.SetGCPercent(50) // An idle daemon's memory counts for more than a busy one's time.
+	debug.SetGCPercent(garbageIdle)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)

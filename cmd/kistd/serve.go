@@ -39,7 +39,7 @@ func serve(ctx context.Context, c *config) error {
 		return err
 	}
 	server := &http.Server{
-		Handler: d.handler, ReadHeaderTimeout: 5 * time.Minute,
+		Handler: &thrift{next: d.handler}, ReadHeaderTimeout: 5 * time.Minute,
 		ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}
 	var g errgroup.Group

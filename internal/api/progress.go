@@ -29,8 +29,18 @@ type progressLine struct {
 	Progress       string          `json:"progress,omitempty"`
 	ID             string          `json:"id,omitempty"`
 	Aux            any             `json:"aux,omitempty"`
-	ErrorDetail    *errorBody      `json:"errorDetail,omitempty"`
+	ErrorDetail    *progressError  `json:"errorDetail,omitempty"`
 	Error          string          `json:"error,omitempty"`
+}
+
+// progressError is a failure in the middle of a stream. Docker's clients read "code" as a number there, so the fault's
+// own code has another name.
+type progressError struct {
+	Message string `json:"message"`
+	Fault   string `json:"fault,omitempty"`
+	What    string `json:"what,omitempty"`
+	Cause   string `json:"cause,omitempty"`
+	Try     string `json:"try,omitempty"`
 }
 
 type progressDetail struct {
@@ -73,7 +83,8 @@ func (p *progress) finish(err error) error {
 		return err
 	}
 	body := bodyOf(err)
-	p.write(progressLine{ErrorDetail: &body, Error: body.Message})
+	detail := &progressError{Message: body.Message, Fault: body.Code, What: body.What, Cause: body.Cause, Try: body.Try}
+	p.write(progressLine{ErrorDetail: detail, Error: body.Message})
 	return nil
 }
 

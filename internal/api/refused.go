@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/build"
 )
 
 // errPage is docker's answer to a path it does not know.
@@ -22,10 +23,22 @@ func (s *Server) routeRefused() {
 	}
 	s.handle("POST /swarm/init", refuse("swarm mode"))
 	s.handle("POST /swarm/join", refuse("swarm mode"))
+	outside := func(http.ResponseWriter, *request) error {
+		return fmt.Errorf("This node is not part of a swarm: %w", errdefs.ErrUnavailable) //nolint:staticcheck // docker's words
+	}
+	s.handle("POST /swarm/leave", outside)
+	s.handle("POST /swarm/unlock", outside)
 	s.handle("GET /plugins", func(w http.ResponseWriter, _ *request) error { return writeJSON(w, http.StatusOK, []struct{}{}) })
+	// Not found rather than refused: docker's inspect asks here last for what it has found nowhere else.
+	s.handle("GET /plugins/{name}/json", func(_ http.ResponseWriter, r *request) error {
+		return fmt.Errorf("plugin %q not found: %w", r.PathValue("name"), errdefs.ErrNotFound)
+	})
 	s.handle("/plugins/", refuse("plugin management"))
 	s.handle("POST /build", refuse("building images"))
-	s.handle("POST /build/prune", refuse("building images"))
+	// There is no cache, so nothing of it is left: docker's system prune asks for it, too.
+	s.handle("POST /build/prune", func(w http.ResponseWriter, _ *request) error {
+		return writeJSON(w, http.StatusOK, build.CachePruneReport{CachesDeleted: []string{}})
+	})
 	s.handle("POST /build/cancel", refuse("building images"))
 	s.handle("POST /session", refuse("building images"))
 	s.handle("POST /grpc", refuse("building images"))

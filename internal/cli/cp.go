@@ -166,7 +166,7 @@ func localTarget(st *container.PathStat, src, dst string) (string, error) {
 	switch {
 	case err == nil && local.IsDir():
 		if isDir && contentsOnly(src) {
-			return dst, nil
+			return filepath.Clean(dst), nil // with a slash at its end, Dir and Base would both be the directory
 		}
 		return filepath.Join(dst, filepath.Base(st.Name)), nil
 	case err == nil && isDir:

@@ -11,6 +11,7 @@ import (
 	"github.com/moby/moby/api/types/image"
 
 	"github.com/kistdev/kist/internal/client"
+	"github.com/kistdev/kist/internal/typo"
 )
 
 // atOnce bounds how many objects of one command are worked on at the same time.
@@ -123,7 +124,7 @@ func hint(name string, names []string, err error) error {
 	if slices.Contains(names, name) {
 		return err
 	}
-	if near := nearest(name, names); near != "" {
+	if near := typo.Nearest(name, names); near != "" {
 		return &hintedError{err: err, try: "did you mean " + near + "?"}
 	}
 	return err

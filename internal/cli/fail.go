@@ -10,6 +10,7 @@ import (
 
 	"github.com/kistdev/kist/internal/client"
 	"github.com/kistdev/kist/internal/fault"
+	"github.com/kistdev/kist/internal/typo"
 )
 
 // Exit codes as docker's.
@@ -115,7 +116,7 @@ func flagError(c *cobra.Command, fs *pflag.FlagSet, err error) error {
 				names = append(names, f.Name)
 			}
 		})
-		if near := nearest(missing.GetSpecifiedName(), names); near != "" {
+		if near := typo.Nearest(missing.GetSpecifiedName(), names); near != "" {
 			try = "did you mean --" + near + "? (" + try + " lists all flags)"
 		}
 	}
@@ -129,7 +130,7 @@ func unknownCommand(path, name string, entries []entry) error {
 	for _, e := range entries {
 		names = append(names, e.names...)
 	}
-	if near := nearest(name, names); near != "" {
+	if near := typo.Nearest(name, names); near != "" {
 		try = "did you mean " + path + " " + near + "?"
 	}
 	return &hintedError{err: fmt.Errorf("%s has no command %q", path, name), try: try}

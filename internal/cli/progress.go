@@ -28,8 +28,8 @@ type progressMessage struct {
 		What    string `json:"what"`
 		Cause   string `json:"cause"`
 		Try     string `json:"try"`
-		// Code is a number from docker's daemon and a word from kist's.
-		Code json.RawMessage `json:"code"`
+		// Fault is kist's code of it.
+		Fault string `json:"fault"`
 	} `json:"errorDetail"`
 	Error string           `json:"error"`
 	Aux   *json.RawMessage `json:"aux"`
@@ -39,11 +39,10 @@ type progressMessage struct {
 func (m *progressMessage) fail() error {
 	switch {
 	case m.Failure != nil && m.Failure.Message != "":
-		e := &client.Error{Message: m.Failure.Message, What: m.Failure.What, Cause: m.Failure.Cause, Try: m.Failure.Try}
-		if json.Unmarshal(m.Failure.Code, &e.Code) != nil {
-			e.Code = ""
+		return &client.Error{
+			Message: m.Failure.Message, Code: m.Failure.Fault,
+			What: m.Failure.What, Cause: m.Failure.Cause, Try: m.Failure.Try,
 		}
-		return e
 	case m.Error != "":
 		return errors.New(m.Error)
 	}

@@ -2,10 +2,14 @@ package cli
 
 import (
 	"errors"
+	"io"
 	"net/url"
 	"strconv"
 	"strings"
+	"syscall"
+	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/spf13/cobra"
 
@@ -237,14 +241,19 @@ type watcher struct {
 	ready chan struct{}
 	w     *waiting
 	err   error
+
+	cl *client.Client
+	id string
+	// again is what to wait for when the daemon has gone meanwhile.
+	again string
 }
 
 // watch asks for a container's exit before it is started.
 func watch(cl *client.Client, id string, removed bool) *watcher {
-	w := &watcher{ready: make(chan struct{})}
+	w := &watcher{ready: make(chan struct{}), cl: cl, id: id, again: "not-running"}
 	condition := "next-exit"
 	if removed {
-		condition = "removed"
+		condition, w.again = "removed", "removed"
 	}
 	go func() {
 		defer close(w.ready)
@@ -263,7 +272,20 @@ func (w *watcher) result() (int, error) {
 	if err := w.begun(); err != nil {
 		return exitUsage, err
 	}
-	return w.w.result()
+	code, err := w.w.result()
+	// The container goes on without the daemon: the next one is asked.
+	for range 200 {
+		if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, syscall.ECONNRESET) &&
+			!errdefs.IsUnavailable(err) {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+		var again *waiting
+		if again, err = startWait(w.cl, w.id, w.again); err == nil {
+			code, err = again.result()
+		}
+	}
+	return code, err
 }
 
 func (w *watcher) cancel() {

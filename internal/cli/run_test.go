@@ -137,7 +137,7 @@ func TestRunPulls(t *testing.T) {
 func TestPullFails(t *testing.T) {
 	d := newFakeDaemon(t)
 	d.answer("POST /images/create", 200, `{"status":"Pulling from library/web","id":"latest"}
-{"errorDetail":{"message":"no: why (try: this)","what":"no","cause":"why","try":"this","code":"x"},"error":"no"}
+{"errorDetail":{"message":"no: why (try: this)","what":"no","cause":"why","try":"this","fault":"x"},"error":"no"}
 `)
 	if r := d.kist("pull", "web"); r.code != 1 || !strings.HasSuffix(r.err, "error: no\ncause: why\ntry:   this\n") {
 		t.Errorf("%+v", r)

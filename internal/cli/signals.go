@@ -26,14 +26,17 @@ func (a *app) proxySignals(cl *client.Client, id string) (stop func()) {
 	ch := make(chan os.Signal, 64)
 	done := make(chan struct{})
 	go func() {
-		signal.Notify(ch)
-		// These are about this process, not about what it runs.
-		signal.Reset(ownSignals...)
+		signal.Notify(ch, usualSignals...)
+		rest := time.After(restDelay)
 		interrupts := 0
 		for {
 			select {
 			case <-done:
 				return
+			case <-rest:
+				signal.Notify(ch)
+				// These are about this process, not about what it runs.
+				signal.Reset(ownSignals...)
 			case sig := <-ch:
 				if sig == syscall.SIGINT || sig == syscall.SIGTERM {
 					interrupts++
@@ -48,6 +51,15 @@ func (a *app) proxySignals(cl *client.Client, id string) (stop func()) {
 	}()
 	return func() { close(done) }
 }
+
+// usualSignals are caught at once. Every signal costs the Go runtime two switches between threads, in all more than a start
+// of a container, so the unusual ones wait until it is over.
+var usualSignals = []os.Signal{
+	syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGTSTP, syscall.SIGCONT,
+}
+
+// restDelay is longer than most starts.
+const restDelay = 50 * time.Millisecond
 
 var ownSignals = []os.Signal{syscall.SIGCHLD, syscall.SIGPIPE, syscall.SIGURG, syscall.SIGWINCH, syscall.SIGTTIN, syscall.SIGTTOU}
 

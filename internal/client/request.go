@@ -2,7 +2,6 @@ package client
 
 import (
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/url"
@@ -39,7 +38,7 @@ func Delete(path string, q url.Values) *Request {
 
 // PostJSON makes a POST request whose body is v as JSON.
 func PostJSON[T any](path string, q url.Values, v T) (*Request, error) {
-	b, err := json.Marshal(v)
+	b, err := encode(v)
 	if err != nil {
 		return nil, fmt.Errorf("encode the request for %s: %w", path, err)
 	}

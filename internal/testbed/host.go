@@ -90,6 +90,7 @@ type Host struct {
 	run string
 	// cgroup is the parent of the containers' cgroups.
 	cgroup string
+	told   bool // the daemons' log was shown
 }
 
 // NewHost makes a host. Without root the test is skipped.
@@ -99,10 +100,6 @@ func NewHost(t testing.TB) *Host {
 		t.Skip("skip: a host of its own needs root")
 	}
 	dir, err := os.MkdirTemp("", "kist-host-") // Not t.TempDir: its names are too long for a unix socket.
-	if err != nil {
-		t.Fatal(err)
-	}
-	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,6 +117,18 @@ func NewHost(t testing.TB) *Host {
 	}
 	sum := sha256.Sum256([]byte(filepath.Join(dir, "data")))
 	h.cgroup = "/kist-" + hex.EncodeToString(sum[:3]) // As kistd names it for a data root that is not the default.
+	t.Cleanup(h.close)
+	h.boot()
+	return h
+}
+
+// boot starts the host's first process.
+func (h *Host) boot() {
+	h.t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		h.t.Fatal(err)
+	}
 	h.cmd = exec.Command(self)
 	h.cmd.Env = append(os.Environ(), hostRole+"=1")
 	h.cmd.Stderr = os.Stderr
@@ -128,27 +137,53 @@ func NewHost(t testing.TB) *Host {
 		Setsid:     true, // No Pdeathsig: it fires when the thread that started the process ends, not the program.
 	}
 	if h.stdin, err = h.cmd.StdinPipe(); err != nil {
-		t.Fatal(err)
+		h.t.Fatal(err)
 	}
 	out, err := h.cmd.StdoutPipe()
 	if err != nil {
-		t.Fatal(err)
+		h.t.Fatal(err)
 	}
 	if err := h.cmd.Start(); err != nil {
-		t.Fatalf("start a host: %v", err)
+		h.t.Fatalf("start a host: %v", err)
 	}
-	t.Cleanup(h.close)
 	if _, err := io.ReadFull(out, make([]byte, len("ready\n"))); err != nil {
-		t.Fatalf("the host did not come up: %v", err)
+		h.t.Fatalf("the host did not come up: %v", err)
 	}
-	return h
+}
+
+// halt ends all processes of the host.
+func (h *Host) halt() {
+	if h.cmd == nil || h.cmd.Process == nil {
+		return
+	}
+	_ = h.stdin.Close()
+	_ = h.cmd.Process.Kill() // The first process of a pid namespace takes the others with it.
+	_ = h.cmd.Wait()
+}
+
+// Reboot is a machine that loses its power: what is in memory is gone, what is on the disk stays. Its daemons are to be
+// killed before.
+func (h *Host) Reboot() {
+	h.t.Helper()
+	h.halt()
+	if err := h.removeCgroups(); err != nil {
+		h.t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(h.run, "*"))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for _, f := range files {
+		if err := os.RemoveAll(f); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+	h.boot()
 }
 
 // close ends all processes of the host and removes its files and cgroups.
 func (h *Host) close() {
-	_ = h.stdin.Close()
-	_ = h.cmd.Process.Kill() // The first process of a pid namespace takes the others with it.
-	_ = h.cmd.Wait()
+	h.halt()
 	if err := h.removeCgroups(); err != nil {
 		h.t.Errorf("leftover: %v", err)
 	}
@@ -325,7 +360,8 @@ func (h *Host) StartDaemon(flags ...string) *Daemon {
 		h.t.Fatalf("start kistd: %v", err)
 	}
 	h.t.Cleanup(func() {
-		if h.t.Failed() {
+		if h.t.Failed() && !h.told {
+			h.told = true // All daemons of a host write the same one.
 			h.t.Logf("kistd's log:\n%s", d.Log())
 		}
 		_ = d.cmd.Process.Kill()
