@@ -85,7 +85,7 @@ func setup(env *testscript.Env) error {
 
 // programs are those that scripts run inside their host.
 func programs() map[string]string {
-	all := map[string]string{"kist": filepath.Join(testbed.Bin(), "kist")}
+	all := map[string]string{"kist": filepath.Join(testbed.Bin(), "kist"), "kistd": filepath.Join(testbed.Bin(), "kistd")}
 	for _, name := range []string{"docker", "curl", "ip", "nft", "ps"} {
 		if path, err := exec.LookPath(name); err == nil {
 			all[name] = path
@@ -165,10 +165,10 @@ storage:
 http: {addr: 127.0.0.1:%s}
 `
 
-// registry PORT starts Debian's docker-registry on the host's loopback.
+// registry PORT [HTPASSWD] starts Debian's docker-registry on the host's loopback, for everybody or for the users in a file.
 func registry(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: registry PORT")
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: registry PORT [HTPASSWD]")
 	}
 	w := of(ts)
 	path, err := exec.LookPath("docker-registry")
@@ -176,12 +176,16 @@ func registry(ts *testscript.TestScript, neg bool, args []string) {
 		w.t.Skip("skip: docker-registry is not installed")
 	}
 	file := filepath.Join(w.host.Dir, "registry.yml")
-	ts.Check(os.WriteFile(file, fmt.Appendf(nil, registryConfig, filepath.Join(w.host.Dir, "registry"), args[0]), 0o600))
+	config := fmt.Appendf(nil, registryConfig, filepath.Join(w.host.Dir, "registry"), args[0])
+	if len(args) == 2 {
+		config = fmt.Appendf(config, "auth: {htpasswd: {realm: chest, path: %s}}\n", ts.MkAbs(args[1]))
+	}
+	ts.Check(os.WriteFile(file, config, 0o600))
 	cmd := w.host.Command(path, "serve", file)
 	ts.Check(cmd.Start())
 	w.t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	for range 500 {
-		if _, err := w.host.Try("curl", "-sf", "http://127.0.0.1:"+args[0]+"/v2/"); err == nil {
+		if _, err := w.host.Try("curl", "-s", "http://127.0.0.1:"+args[0]+"/v2/"); err == nil {
 			return
 		}
 		time.Sleep(10 * time.Millisecond)
