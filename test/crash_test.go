@@ -78,6 +78,7 @@ func (b *crashBed) kist(args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	cmd := b.h.CommandContext(ctx, "kist", args...)
+	cmd.WaitDelay = time.Second // What nsenter started keeps its output open.
 	cmd.Env = append(cmd.Env, "KIST_HOST=unix://"+b.h.Socket())
 	out, err := cmd.Output()
 	if ctx.Err() != nil {

@@ -157,11 +157,11 @@ func (a *app) startFailed(w *watcher, s *session, autoRemove bool, err error) er
 	if s != nil {
 		s.close()
 	}
-	if autoRemove {
+	if answer := (*client.Error)(nil); autoRemove && errors.As(err, &answer) {
 		// The daemon removes it; the name is free when that is done. Its result tells nothing new.
-		_, _ = w.result()
+		w.once()
 	} else {
-		w.cancel()
+		w.cancel() // A daemon that did not answer removes nothing: to wait for that would be for ever.
 	}
 	return &exitError{code: startCode(err), err: err}
 }
@@ -286,6 +286,13 @@ func (w *watcher) result() (int, error) {
 		}
 	}
 	return code, err
+}
+
+// once waits for the answer of the daemon that was asked, and of no other.
+func (w *watcher) once() {
+	if w.begun() == nil {
+		_, _ = w.w.result()
+	}
 }
 
 func (w *watcher) cancel() {

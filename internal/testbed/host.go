@@ -23,6 +23,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// patience bounds each command of Run and Try: one that hangs is a failure with a name, not a test run that never ends.
+const patience = 2 * time.Minute
+
 // hostRole makes a test binary play a host's first process instead of running tests.
 const hostRole = "KIST_TESTBED_HOST"
 
@@ -325,9 +328,15 @@ func (h *Host) Run(name string, args ...string) string {
 // Try is Run for commands that may fail: it returns standard output, and the error with what was written to standard error.
 func (h *Host) Try(name string, args ...string) (string, error) {
 	var out, errOut bytes.Buffer
-	cmd := h.Command(name, args...)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	cmd := h.CommandContext(ctx, name, args...)
+	cmd.WaitDelay = time.Second
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	err := cmd.Run()
+	if ctx.Err() != nil {
+		err = fmt.Errorf("still running after %s: %w", patience, err)
+	}
 	if err != nil && errOut.Len() > 0 {
 		err = fmt.Errorf("%w: %s", err, strings.TrimSpace(errOut.String()))
 	}
