@@ -91,11 +91,11 @@ func TestOldOverlay(t *testing.T) {
 		f.LayerOption = false
 		r.facts = &f
 		o := sh(t, r, "touch /made; ls /made; pwd; mount | grep -c 'on / type overlay'; grep -c ' / / ' /proc/self/mountinfo; cat /proc/keys | wc -c; ls /", func(b *Bundle) {
-			b.Spec.Process.Cwd = "/work/dir"
+			b.Spec.Process.Cwd = "/job/dir"
 			src := t.TempDir()
 			b.Spec.Mounts = append(b.Spec.Mounts, specs.Mount{Destination: "/vol/deep", Type: "bind", Source: src})
 		})
-		want(t, o, 0, "/made\n/work/dir\n1\n1\n0\nbin\ndev\netc\nmade\nproc\nroot\nsys\ntmp\nvol\nwork")
+		want(t, o, 0, "/made\n/job/dir\n1\n1\n0\nbin\ndev\netc\njob\nmade\nproc\nroot\nsys\ntmp\nvol")
 		b := bundle(t, "/bin/true")
 		for range 60 {
 			b.Rootfs.Lower = append(b.Rootfs.Lower, "/"+strings.Repeat("x", 100))

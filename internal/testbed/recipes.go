@@ -150,7 +150,7 @@ func makeBusybox(ctx context.Context, root string) error {
 	return nil
 }
 
-// aptSource is the suite and mirror that the host itself installs from.
+// aptSource is the suite and mirror that the host itself installs from; the mirror is empty if apt names none.
 func aptSource() (suite, mirror string) {
 	suite = "bookworm"
 	if f, err := os.Open("/etc/os-release"); err == nil {
@@ -178,6 +178,9 @@ func aptSource() (suite, mirror string) {
 
 func debootstrap(ctx context.Context, root string) error {
 	suite, mirror := aptSource()
+	if mirror == "" {
+		return errors.New("apt's configuration names no Debian mirror to install from")
+	}
 	if err := command(ctx, "debootstrap", "--variant=minbase", suite, root, mirror); err != nil {
 		return err
 	}
