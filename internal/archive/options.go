@@ -3,6 +3,7 @@ package archive
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // Owner is a user and group by number.
@@ -13,6 +14,8 @@ type UntarOptions struct {
 	// Layer unpacks an image's layer into a directory of its own: whiteouts become overlayfs's, attributes of overlayfs
 	// that the tar brings along are dropped, and the tar's entry for its root sets the directory's own attributes.
 	Layer bool
+	// Root has the tar's entry for its root set the directory's own attributes, as it does for a layer.
+	Root bool
 	// UserXattr writes overlayfs's attributes as user.overlay.*, for mounts in a user namespace.
 	UserXattr bool
 	// NoOverwriteDirNonDir refuses to replace a directory by something else, and the other way round.
@@ -48,6 +51,12 @@ type TarOptions struct {
 	OneFilesystem bool
 	// UserXattr: as in UntarOptions.
 	UserXattr bool
+	// Still promises that nobody writes to the tree: each file is then opened with less suspicion, and faster.
+	Still bool
+	// Open leaves out the end marker: more entries follow.
+	Open bool
+	// Latest, when set, is the latest time that a file may have: later ones become it.
+	Latest *time.Time
 	// MapOwner, when set, turns the host's owners into those of the archive.
 	MapOwner func(Owner) (Owner, error)
 }

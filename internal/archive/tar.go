@@ -29,7 +29,11 @@ func Tar(ctx context.Context, root *sys.Root, name string, w io.Writer, o TarOpt
 	if err := p.top(root, name); err != nil {
 		return err
 	}
-	if err := p.tar.Close(); err != nil {
+	end := p.tar.Close
+	if o.Open {
+		end = p.tar.Flush
+	}
+	if err := end(); err != nil {
 		return fmt.Errorf("write tar: %w", err)
 	}
 	if err := buf.Flush(); err != nil {
@@ -57,6 +61,7 @@ type item struct {
 	base  string
 	name  string // in the archive; "" for the top of a tree without a name
 	st    unix.Stat_t
+	fd    int // of an open file; 0 is none
 }
 
 // path is what system calls without a descriptor argument take.

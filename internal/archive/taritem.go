@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -24,9 +23,18 @@ func (p *packer) header(it *item, kind byte) (*tar.Header, error) {
 	}
 	hdr := &tar.Header{
 		Typeflag: kind, Name: it.name, Mode: int64(it.st.Mode & 0o7777), Uid: o.UID, Gid: o.GID,
-		ModTime: time.Unix(it.st.Mtim.Unix()).Truncate(time.Second),
+		ModTime: p.time(it),
 	}
 	return hdr, p.addXattrs(it, hdr)
+}
+
+// time is the item's time of modification as archived.
+func (p *packer) time(it *item) time.Time {
+	t := time.Unix(it.st.Mtim.Unix())
+	if p.o.Latest != nil && t.After(*p.o.Latest) {
+		t = *p.o.Latest
+	}
+	return t.Truncate(time.Second)
 }
 
 func (p *packer) write(hdr *tar.Header) error {
@@ -117,23 +125,12 @@ func (p *packer) regular(it *item) error {
 		}
 		return p.write(hdr)
 	}
-	// Opened for its place only, until it is known that no device was put there meanwhile.
-	fd, err := unix.Openat(it.dirfd, it.base, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return &pathError{"archive", it.name, err}
+	fd, err := p.open(it)
+	if fd < 0 || err != nil {
+		return err
 	}
 	defer unix.Close(fd)
-	if err := unix.Fstat(fd, &it.st); err != nil {
-		return &pathError{"archive", it.name, err}
-	}
-	if it.st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return nil // replaced while it was looked at
-	}
-	rfd, err := sys.Reopen(fd, unix.O_RDONLY)
-	if err != nil {
-		return &pathError{"archive", it.name, err}
-	}
-	defer unix.Close(rfd)
+	it.fd = fd
 	hdr, err := p.header(it, tar.TypeReg)
 	if err != nil {
 		return err
@@ -142,10 +139,40 @@ func (p *packer) regular(it *item) error {
 	if err := p.write(hdr); err != nil {
 		return err
 	}
-	if err := p.content(rfd, hdr.Size); err != nil {
+	if err := p.content(fd, hdr.Size); err != nil {
 		return &pathError{"archive", it.name, err}
 	}
 	return nil
+}
+
+// open opens a regular file for reading; the descriptor is negative if it is none any more.
+func (p *packer) open(it *item) (int, error) {
+	if p.o.Still {
+		fd, err := unix.Openat(it.dirfd, it.base, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOATIME|unix.O_CLOEXEC, 0)
+		if err == nil {
+			return fd, nil
+		}
+		if err != unix.EPERM { // O_NOATIME is for the owner
+			return -1, &pathError{"archive", it.name, err}
+		}
+	}
+	// Opened for its place only, until it is known that no device was put there meanwhile.
+	fd, err := unix.Openat(it.dirfd, it.base, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, &pathError{"archive", it.name, err}
+	}
+	defer unix.Close(fd)
+	if err := unix.Fstat(fd, &it.st); err != nil {
+		return -1, &pathError{"archive", it.name, err}
+	}
+	if it.st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return -1, nil // replaced while it was looked at
+	}
+	rfd, err := sys.Reopen(fd, unix.O_RDONLY)
+	if err != nil {
+		return -1, &pathError{"archive", it.name, err}
+	}
+	return rfd, nil
 }
 
 // content writes size bytes of fd: not more if it grows, zeros if it shrinks.
@@ -203,13 +230,13 @@ func (p *packer) marker(it *item, dir, base string) error {
 	}
 	return p.write(&tar.Header{
 		Typeflag: tar.TypeReg, Name: base, Mode: 0o600,
-		ModTime: time.Unix(it.st.Mtim.Unix()).Truncate(time.Second),
+		ModTime: time.Unix(0, 0), // when it was made says nothing
 	})
 }
 
 // addXattrs notes the attributes that belong to the file rather than to this host.
 func (p *packer) addXattrs(it *item, hdr *tar.Header) error {
-	names, err := sys.ListXattrs(it.path())
+	names, err := it.xattrs()
 	if err != nil {
 		return &pathError{"archive", it.name, err}
 	}
@@ -218,7 +245,7 @@ func (p *packer) addXattrs(it *item, hdr *tar.Header) error {
 			err := fmt.Errorf("overlay attribute %s: %w", name, errdefs.ErrNotImplemented)
 			return &pathError{"archive", it.name, err}
 		}
-		if !portable(name) {
+		if !sys.PortableXattr(name) {
 			continue
 		}
 		value, err := sys.GetXattr(it.path(), name)
@@ -236,13 +263,13 @@ func (p *packer) addXattrs(it *item, hdr *tar.Header) error {
 	return nil
 }
 
-// portable says whether an extended attribute goes into archives. Labels of security modules are this host's.
-func portable(name string) bool {
-	switch {
-	case isOverlayXattr(name):
-		return false
-	case name == "security.capability", strings.HasPrefix(name, "system.posix_acl_"):
-		return true
+// xattrs lists the item's extended attributes, by its descriptor if it is open.
+func (i *item) xattrs() ([]string, error) {
+	if i.fd > 0 {
+		var none [1]byte
+		if n, err := unix.Flistxattr(i.fd, none[:0]); err == nil && n == 0 {
+			return nil, nil
+		}
 	}
-	return strings.HasPrefix(name, "user.") || strings.HasPrefix(name, "trusted.")
+	return sys.ListXattrs(i.path())
 }

@@ -166,7 +166,7 @@ func (u *unpacker) rootEntry(hdr *tar.Header) error {
 	if hdr.Typeflag != tar.TypeDir {
 		return invalid(errors.New("the root of the archive is not a directory"))
 	}
-	if !u.o.Layer {
+	if !u.o.Layer && !u.o.Root {
 		return nil
 	}
 	u.stats.Root = true

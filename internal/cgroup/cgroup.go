@@ -148,10 +148,16 @@ func (g *Group) dir(controller string) *hierarchy {
 	return nil
 }
 
+// makeTries is how often parents may be taken away again, with the last of their other groups, before they are used.
+const makeTries = 10
+
 // make makes the group's directory in d. One that a crash left behind is taken away first, if nothing lives in it.
 func (g *Group) make(d *hierarchy) error {
 	err := g.h.mkdir(d, g.rel)
-	if errors.Is(err, unix.ENOENT) {
+	for range makeTries {
+		if !errors.Is(err, unix.ENOENT) {
+			break
+		}
 		if err = g.h.mkdirParents(d, g.rel); err == nil {
 			err = g.h.mkdir(d, g.rel)
 		}

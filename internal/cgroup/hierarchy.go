@@ -184,13 +184,16 @@ func (h *hierarchies) mkdir(d *hierarchy, rel string) error {
 	return nil
 }
 
-// mkdirParents makes what is missing above rel. It may meet another process that does the same.
+// mkdirParents makes what is missing above rel. It may meet another process that does the same, or that removes it again.
 func (h *hierarchies) mkdirParents(d *hierarchy, rel string) error {
 	for i := 0; i < len(rel); i++ {
 		if rel[i] != '/' {
 			continue
 		}
-		if err := h.mkdir(d, rel[:i]); err != nil && !errors.Is(err, unix.EEXIST) {
+		switch err := h.mkdir(d, rel[:i]); {
+		case err == nil:
+			d.markMade(rel[:i])
+		case !errors.Is(err, unix.EEXIST):
 			return err
 		}
 	}

@@ -34,6 +34,10 @@ type layerMeta struct {
 	Opaque bool `json:"opaque,omitempty"`
 	// Root is there if the tar had an entry for the root directory.
 	Root *rootMeta `json:"root,omitempty"`
+	// Tar is how long the tar is that WriteTar makes; 0 for a layer that was not made here, of whose tar only the digest is known.
+	Tar int64 `json:"tar,omitempty"`
+	// Created is when it was made here, in nanoseconds since 1970.
+	Created int64 `json:"created,omitempty"`
 	// Boot is the boot of the machine that unpacked it: an unsynced layer is whole only until the next one.
 	Boot string `json:"boot"`
 }
@@ -116,11 +120,17 @@ func (s *Store) writeMeta(name string, v any) error {
 func (s *Store) Has(diffID digest.Digest) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.layers[diffID] != nil
+	return s.has(diffID)
 }
+
+// has is Has with Store.mu held.
+func (s *Store) has(diffID digest.Digest) bool { return diffID == Empty || s.layers[diffID] != nil }
 
 // Size is the number of bytes that the unpacked layer occupies.
 func (s *Store) Size(diffID digest.Digest) (int64, error) {
+	if diffID == Empty {
+		return 0, nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := s.layers[diffID]

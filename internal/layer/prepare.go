@@ -25,6 +25,8 @@ type PrepareOptions struct {
 	Volatile bool
 	// ReadOnly makes a root without a writable layer.
 	ReadOnly bool
+	// Bare leaves out the mount points that a container needs: for a tree that is only mounted into one.
+	Bare bool
 }
 
 // prepared is a root filesystem; its content does not change once it is in Store.roots.
@@ -55,8 +57,13 @@ func (s *Store) Prepare(ctx context.Context, id string, layers []digest.Digest, 
 		return sys.Overlay{}, fmt.Errorf("prepare root filesystem %s: %w", id, err)
 	}
 	p.Volatile, p.ReadOnly = o.Volatile, o.ReadOnly
-	if p.Base, err = s.base(p); err != nil {
-		return sys.Overlay{}, fmt.Errorf("prepare root filesystem %s: mount points: %w", id, err)
+	if !o.Bare {
+		if p.Base, err = s.base(p); err != nil {
+			return sys.Overlay{}, fmt.Errorf("prepare root filesystem %s: mount points: %w", id, err)
+		}
+	}
+	if p.Base == "" && len(p.Lower) == 0 {
+		p.ReadOnly = false // overlayfs cannot show nothing, and only that
 	}
 	if err := s.makeRoot(id, p); err != nil {
 		return sys.Overlay{}, fmt.Errorf("prepare root filesystem %s: %w", id, err)
@@ -79,6 +86,9 @@ func (s *Store) stackUp(layers []digest.Digest) (*prepared, error) {
 	var rootKnown, covered bool
 	seen := make(map[digest.Digest]bool, len(layers))
 	for _, id := range slices.Backward(layers) {
+		if id == Empty {
+			continue
+		}
 		l := s.layers[id]
 		if l == nil {
 			return nil, errNoLayer(id)
@@ -154,6 +164,9 @@ func (s *Store) overlay(id string, p *prepared) sys.Overlay {
 	}
 	for _, name := range p.Lower {
 		o.Lower = append(o.Lower, s.dir+"/l/"+name+"/d")
+	}
+	if len(o.Lower) == 0 {
+		o.Lower = []string{s.dir + "/e"}
 	}
 	if p.ReadOnly { // overlayfs wants two lower directories when nothing is writable
 		if len(o.Lower) == 1 {

@@ -8,7 +8,9 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
@@ -70,8 +72,37 @@ func TestRecover(t *testing.T) {
 	if data, err := s.ReadFile("c2", "b", 9); string(data) != "b" {
 		t.Error("unpacked again:", string(data), err)
 	}
+	deleted(t, s)
 	must(t, s.Close())
 	assertEmpty(t, s, "t", "x")
+}
+
+// deleted waits until what was removed is.
+func deleted(t *testing.T, s *Store) {
+	t.Helper()
+	for range 2000 {
+		if left, err := os.ReadDir(filepath.Join(s.dir, "x")); err != nil || len(left) == 0 {
+			must(t, err)
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Error("what was removed is not deleted")
+}
+
+// What Close leaves to be deleted is deleted when the store is open again.
+func TestCloseDoesNotWaitForDeletion(t *testing.T) {
+	needRoot(t)
+	s, err := Open(t.TempDir())
+	must(t, err)
+	for i := range 2000 {
+		must(t, os.MkdirAll(filepath.Join(s.dir, "t/large", strconv.Itoa(i)), 0o755))
+	}
+	must(t, os.Rename(filepath.Join(s.dir, "t/large"), filepath.Join(s.dir, "x/large")))
+	s.trash.wake()
+	s = reopen(t, s, "")
+	deleted(t, s)
+	must(t, s.Close())
 }
 
 func TestRemoveAndCollect(t *testing.T) {
@@ -91,7 +122,9 @@ func TestRemoveAndCollect(t *testing.T) {
 		t.Error("removed and still there")
 	}
 	_, err = s.Collect(t.Context(), func(digest.Digest) bool { return false })
-	must(t, err, s.Close())
+	must(t, err)
+	deleted(t, s)
+	must(t, s.Close())
 	assertEmpty(t, s, "c", "l", "t", "x")
 }
 

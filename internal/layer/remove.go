@@ -29,7 +29,7 @@ func (s *Store) Remove(ctx context.Context, id string) error {
 }
 
 // Collect removes the unpacked layers for which keep is false, and returns the bytes won. Layers that a prepared root
-// filesystem stands on stay in any case. A layer that was unpacked for an image that has no name yet is the caller's to
+// filesystem stands on, and those that are held, stay in any case. A layer that was unpacked for an image that has no name yet is the caller's to
 // keep. Keep must not call the store.
 func (s *Store) Collect(ctx context.Context, keep func(digest.Digest) bool) (int64, error) {
 	s.mu.Lock()
@@ -43,7 +43,7 @@ func (s *Store) Collect(ctx context.Context, keep func(digest.Digest) bool) (int
 	var won int64
 	var errs []error
 	for id, l := range s.layers {
-		if needed[l.name] || keep(id) {
+		if needed[l.name] || s.holds[id] > 0 || keep(id) {
 			continue
 		}
 		if err := s.throwAway("l/" + l.name); err != nil {
@@ -66,16 +66,23 @@ func (s *Store) throwAway(name string) error {
 	return nil
 }
 
+// trashHands is how many files are deleted at a time: each may wait for the disk.
+const trashHands = 4
+
 // trash deletes what is in x. The directory itself is the queue: it holds however much is thrown away, and what a crash
 // leaves in it is deleted when the store is opened next.
 type trash struct {
 	fd   int // of the store
 	work chan struct{}
 	done chan struct{}
+
+	ctx  context.Context //nolint:containedctx // It is the lifetime of the goroutine, not of a request.
+	stop context.CancelFunc
 }
 
 func newTrash(fd int) *trash {
 	t := &trash{fd: fd, work: make(chan struct{}, 1), done: make(chan struct{})}
+	t.ctx, t.stop = context.WithCancel(context.Background())
 	t.wake()
 	go t.run()
 	return t
@@ -92,7 +99,7 @@ func (t *trash) wake() {
 func (t *trash) run() {
 	defer close(t.done)
 	for range t.work {
-		if err := t.empty(); err != nil {
+		if err := t.empty(); err != nil && t.ctx.Err() == nil {
 			slog.Warn("deleting removed layers", "error", err)
 		}
 	}
@@ -110,13 +117,14 @@ func (t *trash) empty() error {
 	defer unix.Close(fd)
 	var errs []error
 	for _, name := range names {
-		errs = append(errs, sys.RemoveAllAt(fd, name))
+		errs = append(errs, sys.RemoveLargeAt(t.ctx, fd, name, trashHands))
 	}
 	return errors.Join(errs...)
 }
 
-// close waits until everything is deleted.
+// close ends the deletion, which may take long; the next Open goes on with it.
 func (t *trash) close() {
+	t.stop()
 	close(t.work)
 	<-t.done
 }

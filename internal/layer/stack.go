@@ -138,6 +138,15 @@ func (s *Store) stack(id string, p *prepared, upper bool) *stack {
 	return t
 }
 
+// image is the layers that a root filesystem stands on, without the mount points that were made for it.
+func (s *Store) image(p *prepared) *stack {
+	t := &stack{prefix: xattrPrefix(s.userXattr)}
+	for _, name := range p.Lower {
+		t.dirs = append(t.dirs, s.dir+"/l/"+name+"/d")
+	}
+	return t
+}
+
 func xattrPrefix(user bool) string {
 	if user {
 		return "user.overlay."

@@ -52,6 +52,7 @@ type Store struct {
 	roots   map[string]*prepared
 	lost    map[string]bool // writable layers whose layers, or description, a crash of the machine has taken
 	flights map[digest.Digest]*flight
+	holds   map[digest.Digest]int
 	bases   map[string]string // name of the mount points by what they lie on; empty: none are needed
 }
 
@@ -79,7 +80,7 @@ func Open(dir string) (*Store, error) {
 		dir: dir, fd: fd, userXattr: os.Geteuid() != 0, boot: sys.BootID(),
 		layers: make(map[digest.Digest]*unpacked), names: make(map[string]*unpacked),
 		roots: make(map[string]*prepared), flights: make(map[digest.Digest]*flight),
-		lost: make(map[string]bool), bases: make(map[string]string),
+		lost: make(map[string]bool), bases: make(map[string]string), holds: make(map[digest.Digest]int),
 	}
 	if err := s.recover(); err != nil {
 		unix.Close(fd)
@@ -91,7 +92,8 @@ func Open(dir string) (*Store, error) {
 	return s, nil
 }
 
-// Close waits until what was removed is deleted, and what SyncBehind was asked for is done. Operations must have ended.
+// Close waits until what SyncBehind was asked for is done. Operations must have ended. What is not deleted yet of what was
+// removed is left to the next Open.
 func (s *Store) Close() error {
 	close(s.syncs)
 	<-s.synced

@@ -37,7 +37,7 @@ func (s *Store) Unpack(ctx context.Context, diffID digest.Digest, mediaType stri
 		return fmt.Errorf("unpack layer %s: media type %s is encrypted: %w", diffID, mediaType, errdefs.ErrNotImplemented)
 	}
 	s.mu.Lock()
-	there, under := s.layers[diffID] != nil, s.flights[diffID]
+	there, under := s.has(diffID), s.flights[diffID]
 	f := &flight{done: make(chan struct{})}
 	if !there && under == nil {
 		s.flights[diffID] = f
@@ -90,10 +90,19 @@ func (r *ctxReader) Read(p []byte) (int, error) {
 
 // unpack makes the layer under a temporary name and publishes it. An empty want takes whatever digest comes out.
 func (s *Store) unpack(ctx context.Context, want digest.Digest, r io.Reader) (digest.Digest, error) {
+	return s.unpackWith(ctx, want, r, nil, nil)
+}
+
+// unpackAs unpacks a layer of which more is known than its tar tells: known adds it.
+func (s *Store) unpackAs(ctx context.Context, r io.Reader, h *Hold, known func(*unpacked)) (digest.Digest, error) {
+	return s.unpackWith(ctx, "", r, h, known)
+}
+
+func (s *Store) unpackWith(ctx context.Context, want digest.Digest, r io.Reader, h *Hold, known func(*unpacked)) (digest.Digest, error) {
 	tmp := "t/" + randomName()
-	l, err := s.build(ctx, tmp, want, r)
+	l, err := s.build(ctx, tmp, want, r, known)
 	if err == nil {
-		err = s.publish(tmp, l)
+		err = s.publish(tmp, l, h)
 	}
 	if err == nil {
 		return l.DiffID, nil
@@ -106,7 +115,7 @@ func (s *Store) unpack(ctx context.Context, want digest.Digest, r io.Reader) (di
 }
 
 // build unpacks into the directory tmp.
-func (s *Store) build(ctx context.Context, tmp string, want digest.Digest, r io.Reader) (*unpacked, error) {
+func (s *Store) build(ctx context.Context, tmp string, want digest.Digest, r io.Reader, known func(*unpacked)) (*unpacked, error) {
 	if err := unix.Mkdirat(s.fd, tmp, 0o700); err != nil {
 		return nil, fmt.Errorf("make directory: %w", err)
 	}
@@ -125,7 +134,7 @@ func (s *Store) build(ctx context.Context, tmp string, want digest.Digest, r io.
 	if want != "" && got != want {
 		return nil, &mismatch{want, got}
 	}
-	return s.describe(tmp, root, got, stats)
+	return s.describe(tmp, root, got, stats, known)
 }
 
 // extract unpacks r into root and returns the digest of the tar.
@@ -158,7 +167,7 @@ func (s *stream) cause(err error) error {
 }
 
 // describe measures the layer and writes down what is known about it.
-func (s *Store) describe(tmp string, root *sys.Root, id digest.Digest, stats archive.Stats) (*unpacked, error) {
+func (s *Store) describe(tmp string, root *sys.Root, id digest.Digest, stats archive.Stats, known func(*unpacked)) (*unpacked, error) {
 	size, err := usage(root.Fd())
 	if err != nil {
 		return nil, err
@@ -173,13 +182,19 @@ func (s *Store) describe(tmp string, root *sys.Root, id digest.Digest, stats arc
 		}
 		l.Root = &rootMeta{Mode: st.Mode & 0o7777, UID: int(st.Uid), GID: int(st.Gid)}
 	}
+	if known != nil {
+		known(l)
+	}
 	return l, s.writeMeta(tmp+"/m", &l.layerMeta)
 }
 
-// publish gives the layer its name. If somebody else was faster, theirs stays.
-func (s *Store) publish(tmp string, l *unpacked) error {
+// publish gives the layer its name, and has h hold it if there is one. If somebody else was faster, theirs stays.
+func (s *Store) publish(tmp string, l *unpacked, h *Hold) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if h != nil {
+		h.take(l.DiffID)
+	}
 	if s.layers[l.DiffID] != nil {
 		return s.throwAway(tmp)
 	}

@@ -150,8 +150,42 @@ func TestRace(t *testing.T) {
 	<-done
 }
 
+// TestRemoveLargeAt removes a wide tree by many hands.
+func TestRemoveLargeAt(t *testing.T) {
+	top := t.TempDir()
+	for i := range 60 {
+		sub := fmt.Sprintf("%s/tree/%d/sub", top, i)
+		if err := os.MkdirAll(sub, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for k := range 60 {
+			if err := os.WriteFile(fmt.Sprintf("%s/%d", sub, k), []byte("x"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	dir, err := unix.Open(top, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(dir)
+	if err := RemoveLargeAt(t.Context(), dir, "tree", 8); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(top); err != nil || len(left) != 0 {
+		t.Error(left, err)
+	}
+}
+
 // TestRemoveAllAt removes a tree that is deeper than paths can be long, and leaves what its links lead to.
 func TestRemoveAllAt(t *testing.T) {
+	t.Run("alone", func(t *testing.T) { testRemoveAllAt(t, RemoveAllAt) })
+	t.Run("with help", func(t *testing.T) {
+		testRemoveAllAt(t, func(dir int, name string) error { return RemoveLargeAt(t.Context(), dir, name, 8) })
+	})
+}
+
+func testRemoveAllAt(t *testing.T, remove func(int, string) error) {
 	top := t.TempDir()
 	os.WriteFile(top+"/kept", nil, 0o600)
 	os.Mkdir(top+"/tree", 0o755)
@@ -182,7 +216,7 @@ func TestRemoveAllAt(t *testing.T) {
 	}
 	defer unix.Close(dir)
 	for range 2 { // what is not there is no error
-		if err := RemoveAllAt(dir, "tree"); err != nil {
+		if err := remove(dir, "tree"); err != nil {
 			t.Fatal(err)
 		}
 	}

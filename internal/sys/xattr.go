@@ -57,3 +57,15 @@ func IsOpaque(path, prefix string) (bool, error) {
 	}
 	return false, err
 }
+
+// PortableXattr says whether an extended attribute belongs to the file rather than to this host: it goes into archives and
+// copies. Labels of security modules are the host's, overlayfs's marks the overlay's.
+func PortableXattr(name string) bool {
+	switch {
+	case strings.HasPrefix(name, "trusted.overlay."), strings.HasPrefix(name, "user.overlay."):
+		return false
+	case name == "security.capability", strings.HasPrefix(name, "system.posix_acl_"):
+		return true
+	}
+	return strings.HasPrefix(name, "user.") || strings.HasPrefix(name, "trusted.")
+}
