@@ -7,7 +7,7 @@ COMMIT ?= $(shell git rev-parse --short HEAD 2>/dev/null)
 LDFLAGS = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 BUILD = $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 
-.PHONY: build test unit e2e race lint bench fuzz demo deps images cross static tidy help install
+.PHONY: build clients test unit e2e race lint bench fuzz demo deps images cross static tidy help install
 
 build: ## bin/kist and bin/kistd
 	@mkdir -p bin
@@ -19,19 +19,22 @@ help: ## this list
 deps: ## Debian packages that tests and examples need (as root)
 	@scripts/deps
 
+clients: ## docker's newest command and buildx, for the tests
+	@scripts/clients || echo "clients: not built; the tests that need them are skipped" >&2
+
 images: build ## the images that tests and examples use, from Debian packages
 	$(GO) run ./internal/testbed/cmd/images busybox web
 
 demo: build ## build kist, start an application from a registry, see it answer
 	@scripts/demo
 
-test: deps build ## all tests
+test: deps build clients ## all tests
 	$(GO) test -timeout 6m ./...
 
 unit: ## tests that need no daemon
 	$(GO) test ./cmd/... ./internal/...
 
-e2e: build ## scripts against real daemons
+e2e: build clients ## scripts against real daemons
 	$(GO) test -timeout 6m ./test/...
 
 race: ## unit tests under the race detector, which needs a C compiler

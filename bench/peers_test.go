@@ -52,7 +52,26 @@ func (p *program) out(args ...string) (string, error) {
 
 // runner is do with the thread prepared beforehand and output thrown away: what a shell would measure.
 func (p *program) runner(args ...string) func() error {
-	return func() error { return p.do(args...) }
+	begin, end := make(chan struct{}), make(chan error)
+	p.t.Cleanup(func() { close(begin) })
+	go func() {
+		failed := p.host.Inside(func() error {
+			for range begin {
+				end <- p.command(args...).Run()
+			}
+			return nil
+		})
+		for range begin {
+			end <- failed
+		}
+	}()
+	return func() error {
+		begin <- struct{}{}
+		if err := <-end; err != nil {
+			return fmt.Errorf("%s %s: %w", filepath.Base(p.path), strings.Join(args, " "), err)
+		}
+		return nil
+	}
 }
 
 func kist(t *testing.T, flags ...string) *program {

@@ -2,6 +2,7 @@ package test
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -150,7 +151,7 @@ func (b *crashBed) work(r *rand.Rand) {
 	case 4:
 		b.note(-1, "create", image, "sleep", "1000")
 	case 5:
-		_, _ = b.kist("run", "--rm", "--network", "none", image, "true")
+		b.foreground(r.IntN(100), image)
 	case 6:
 		if id := b.pick(r, false); id != "" {
 			_, _ = b.kist("exec", id, "true")
@@ -163,6 +164,21 @@ func (b *crashBed) work(r *rand.Rand) {
 		if id := b.pick(r, true); id != "" {
 			_, _ = b.kist("rm", "-f", "-v", id)
 		}
+	}
+}
+
+// foreground waits for a container's end, whatever dies meanwhile. It may not have begun (125), and nobody can know its status
+// (255) when daemon and keeper died together; but it has no other one.
+func (b *crashBed) foreground(code int, image string) {
+	_, err := b.kist("run", "--rm", "--network", "none", image, "sh", "-c", fmt.Sprintf("sleep 0.%d; exit %d", code%3, code))
+	got := 0
+	if x := (*exec.ExitError)(nil); errors.As(err, &x) {
+		got = x.ExitCode()
+	} else if err != nil {
+		b.t.Errorf("run --rm: %v", err)
+	}
+	if got != code && got != 125 && got != 255 {
+		b.t.Errorf("run --rm of what exits with %d: %d: %v", code, got, explained(err))
 	}
 }
 

@@ -138,3 +138,36 @@ func await(t *testing.T, what string, so func() bool) {
 	}
 	t.Fatalf("never: %s", what)
 }
+
+// TestDiskFull: whoever is told that the disk is full is told who fills it, and what frees most.
+func TestDiskFull(t *testing.T) {
+	h := testbed.NewHost(t)
+	needBin(t)
+	data := filepath.Join(h.Dir, "data")
+	h.Run("mkdir", data)
+	h.Run("mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", data)
+	d := h.StartDaemon()
+	defer d.Stop()
+	const image = "kist.test/busybox"
+	h.Run("kist", "load", "-q", "-i", testbed.Busybox.MustArchive(t))
+	h.Run("kist", "run", "--name", "over", image, "dd", "if=/dev/zero", "of=/big", "bs=1M", "count=12")
+	h.Run("kist", "run", "--rm", "-v", "kept:/v", image, "dd", "if=/dev/zero", "of=/v/big", "bs=1M", "count=10")
+	h.Run("kist", "run", "-d", "--name", "runs", image, "sleep", "1000")
+	file := filepath.Join(h.Dir, "file")
+	h.Run("dd", "if=/dev/zero", "of="+file, "bs=1M", "count=30", "status=none")
+	_, err := h.Try("kist", "cp", file, "runs:/file")
+	if err == nil {
+		t.Fatal("a full disk took a file")
+	}
+	text := err.Error()
+	for _, want := range []string{
+		"no space left on device", "the file system of " + data, "container over 12.58MB", "volume kept 10.49MB", "kist container prune (frees 12.58MB)",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("not said: %s\n%s", want, text)
+		}
+	}
+	h.Run("kist", "rm", "-f", "runs")
+	h.Run("kist", "container", "prune", "-f")
+	h.Run("kist", "run", "--rm", image, "true")
+}

@@ -28,27 +28,40 @@ type world struct {
 	daemon *testbed.Daemon
 }
 
-func TestScripts(t *testing.T) {
+func TestScripts(t *testing.T) { runScripts(t, testscript.Params{Dir: "script", Setup: setup}) }
+
+// TestScriptsWithoutFront runs those scripts again that are about run and exec, with the client doing all that the daemon does for
+// it otherwise: a version of the API that somebody has named is not the daemon's to choose.
+func TestScriptsWithoutFront(t *testing.T) {
+	var files []string
+	for _, name := range []string{"run", "exec", "entrypoints", "errors", "streams", "life", "crash-run"} {
+		files = append(files, filepath.Join("script", name+".txtar"))
+	}
+	runScripts(t, testscript.Params{Files: files, Setup: func(env *testscript.Env) error {
+		env.Setenv("DOCKER_API_VERSION", "1.56")
+		return setup(env)
+	}})
+}
+
+func runScripts(t *testing.T, p testscript.Params) {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("skip: the scripts need root")
 	}
 	if _, err := os.Stat(filepath.Join(testbed.Bin(), "kist")); err != nil {
 		t.Skip("skip: bin/kist is not built; run make build")
 	}
-	testscript.Run(t, testscript.Params{
-		Dir:                 "script",
-		Setup:               setup,
-		RequireExplicitExec: true,
-		Condition:           condition,
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"daemon":       daemon,
-			"keeper":       keeper,
-			"load":         load,
-			"registry":     registry,
-			"eventually":   eventually,
-			"nothing-left": nothingLeft,
-		},
-	})
+	p.RequireExplicitExec = true
+	p.Condition = condition
+	p.Cmds = map[string]func(*testscript.TestScript, bool, []string){
+		"daemon":       daemon,
+		"keeper":       keeper,
+		"load":         load,
+		"registry":     registry,
+		"eventually":   eventually,
+		"nothing-left": nothingLeft,
+	}
+	testscript.Run(t, p)
 }
 
 type worldKey struct{}
@@ -91,9 +104,12 @@ func programs() map[string]string {
 			all[name] = path
 		}
 	}
-	// The newest docker command there is: a later one of the same name is Debian's older one.
-	if _, err := os.Stat("/usr/local/bin/docker"); err == nil {
-		all["docker"] = "/usr/local/bin/docker"
+	// Debian's docker command is older; the newest one has been built for the tests.
+	if _, err := os.Stat("/usr/bin/docker"); err == nil {
+		all["docker20"] = "/usr/bin/docker"
+	}
+	if path := testbed.Tool("docker"); path != "" {
+		all["docker"] = path
 	}
 	return all
 }
@@ -103,8 +119,12 @@ func condition(name string) (bool, error) {
 	if !ok {
 		return false, fmt.Errorf("unknown condition %q", name)
 	}
-	_, err := exec.LookPath(program)
-	return err == nil, nil
+	_, ok = programs()[program]
+	if !ok {
+		_, err := exec.LookPath(program)
+		ok = err == nil
+	}
+	return ok || program == "buildx" && testbed.Tool("docker-buildx") != "", nil
 }
 
 func of(ts *testscript.TestScript) *world {

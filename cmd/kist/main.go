@@ -12,6 +12,7 @@ import (
 	"os"
 
 	"github.com/kistdev/kist/internal/cli"
+	"github.com/kistdev/kist/internal/front/early"
 	"github.com/kistdev/kist/internal/keeper"
 	"github.com/kistdev/kist/internal/runtime"
 )
@@ -31,5 +32,8 @@ func main() {
 		os.Exit(keeper.Main(os.Args[3]))
 	}
 	cli.Version = version
+	if c, gone := early.Unfinished(); c != nil {
+		os.Exit(cli.Continue(c, gone))
+	}
 	os.Exit(cli.Main(os.Args[1:]))
 }

@@ -63,18 +63,18 @@ func TestConfig(t *testing.T) {
 
 func TestListenLeavesALivingDaemonAlone(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
-	first, err := listenUnix(path, "")
+	first, err := listenUnix("unix", path, "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if fi, err := os.Stat(path); err != nil || fi.Mode().Perm() != 0o660 {
 		t.Errorf("%v, %v", fi.Mode(), err)
 	}
-	if _, err := listenUnix(path, ""); err == nil || !strings.Contains(err.Error(), "another daemon") {
+	if _, err := listenUnix("unix", path, ""); err == nil || !strings.Contains(err.Error(), "another daemon") {
 		t.Errorf("took a living daemon's socket: %v", err)
 	}
 	first.Close()
-	second, err := listenUnix(path, "") // What a dead one left is replaced.
+	second, err := listenUnix("unix", path, "") // What a dead one left is replaced.
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,10 +10,13 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/coreos/go-systemd/v22/activation"
+
+	"github.com/kistdev/kist/internal/front"
 )
 
 // listen opens all sockets, or none.
@@ -33,7 +36,7 @@ func listen(c *config) (all []net.Listener, err error) {
 		var ls []net.Listener
 		switch scheme {
 		case "unix":
-			ls, err = one(listenUnix(address, c.Group))
+			ls, err = one(listenUnix("unix", address, c.Group))
 		case "tcp":
 			ls, err = one(listenTCP(address, c))
 		case "fd":
@@ -54,9 +57,22 @@ func listen(c *config) (all []net.Listener, err error) {
 
 func one(l net.Listener, err error) ([]net.Listener, error) { return []net.Listener{l}, err }
 
+// listenFront opens the socket for whole commands, beside the one of the API that it stands for: a daemon that does not serve
+// that has none.
+func listenFront(c *config) (*net.UnixListener, error) {
+	if !slices.Contains(c.Hosts, "unix://"+filepath.Join(c.ExecRoot, "kist.sock")) {
+		return nil, nil
+	}
+	l, err := listenUnix("unixpacket", filepath.Join(c.ExecRoot, front.Socket), c.Group)
+	if err != nil {
+		return nil, err
+	}
+	return l.(*net.UnixListener), nil //nolint:forcetypeassert // what Listen returns for unixpacket
+}
+
 // listenUnix replaces the socket of a daemon that is gone; one that answers is left alone.
-func listenUnix(path, group string) (net.Listener, error) {
-	if conn, err := net.Dial("unix", path); err == nil {
+func listenUnix(network, path, group string) (net.Listener, error) {
+	if conn, err := net.Dial(network, path); err == nil {
 		_ = conn.Close()
 		return nil, errors.New("another daemon answers there")
 	}
@@ -69,7 +85,7 @@ func listenUnix(path, group string) (net.Listener, error) {
 	// Bound under another name, so that nobody connects before mode and owner are right.
 	tmp := path + ".new"
 	_ = os.Remove(tmp)
-	l, err := net.Listen("unix", tmp)
+	l, err := net.Listen(network, tmp)
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/kistdev/kist/internal/api"
+	"github.com/kistdev/kist/internal/build"
+	"github.com/kistdev/kist/internal/desk"
 	"github.com/kistdev/kist/internal/engine"
 	"github.com/kistdev/kist/internal/event"
 	"github.com/kistdev/kist/internal/image"
@@ -38,8 +40,13 @@ func serve(ctx context.Context, c *config) error {
 	if err != nil {
 		return err
 	}
+	whole, err := listenFront(c)
+	if err != nil {
+		return err
+	}
+	savings := &thrift{next: d.handler}
 	server := &http.Server{
-		Handler: &thrift{next: d.handler}, ReadHeaderTimeout: 5 * time.Minute,
+		Handler: savings, ReadHeaderTimeout: 5 * time.Minute,
 		ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}
 	var g errgroup.Group
@@ -51,12 +58,20 @@ func serve(ctx context.Context, c *config) error {
 			return nil
 		})
 	}
+	commands := desk.New(d.engine, savings.awake)
+	if whole != nil {
+		g.Go(func() error { return commands.Serve(whole) })
+	}
 	slog.Info("ready", "version", version, "sockets", c.Hosts)
 	tellReady()
 	stop := context.AfterFunc(ctx, func() {
 		// Requests under way get a moment; streams never end by themselves and are cut.
 		grace, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
+		if whole != nil {
+			_ = whole.Close()
+		}
+		commands.Close()
 		if server.Shutdown(grace) != nil {
 			_ = server.Close()
 		}
@@ -78,6 +93,7 @@ func tellReady() {
 
 // parts is the assembled daemon.
 type parts struct {
+	engine  *engine.Engine
 	handler http.Handler
 	closers []func() error
 }
@@ -107,6 +123,8 @@ func assemble(ctx context.Context, c *config) (_ *parts, err error) {
 		volumes  *volume.Store
 		tasks    *task.Client
 		initPath string
+		cache    *build.Cache
+		maker    *builds
 	)
 	driver, err := c.cgroupDriver()
 	if err != nil {
@@ -117,6 +135,9 @@ func assemble(ctx context.Context, c *config) (_ *parts, err error) {
 		if layers, err = layer.Open(filepath.Join(c.DataRoot, "layers")); err != nil {
 			return err
 		}
+		if cache, err = build.OpenCache(filepath.Join(c.DataRoot, "build.db")); err != nil {
+			return err
+		}
 		images, err = image.Open(image.Options{
 			Dir: filepath.Join(c.DataRoot, "content"), Layers: layers, Events: bus,
 			InUse: func() map[digest.Digest][]string {
@@ -125,13 +146,14 @@ func assemble(ctx context.Context, c *config) (_ *parts, err error) {
 				}
 				return eng.ImagesInUse()
 			},
+			Keep:     cache.Layers,
 			Insecure: c.Insecure, Mirrors: c.Mirrors, UserAgent: "kist/" + version,
 			CertDirs: []string{"/etc/kist/certs.d", "/etc/docker/certs.d"},
 		})
 		return err
 	})
 	g.Go(func() (err error) {
-		networks, err = openNetworks(ctx, c)
+		networks, err = openNetworks(ctx, c, bus)
 		return err
 	})
 	g.Go(func() (err error) {
@@ -149,6 +171,9 @@ func assemble(ctx context.Context, c *config) (_ *parts, err error) {
 	err = g.Wait()
 	if layers != nil {
 		p.closers = append(p.closers, layers.Close)
+	}
+	if cache != nil {
+		p.closers = append(p.closers, cache.Close)
 	}
 	if volumes != nil {
 		p.closers = append(p.closers, volumes.Close)
@@ -172,28 +197,35 @@ func assemble(ctx context.Context, c *config) (_ *parts, err error) {
 		return nil, err
 	}
 	p.closers = append(p.closers, eng.Close)
+	p.engine = eng
+	maker, err = openBuilds(ctx, c, buildParts{cache, layers, images, tasks, networks, bus})
+	if err != nil {
+		return nil, err
+	}
+	p.closers = append(p.closers, maker.close)
 	p.handler = api.New(api.Config{
 		Containers: eng, Host: eng, Images: images, Networks: networks, Volumes: volumes, Events: bus,
 		Version: version, Commit: commit,
+		Builder: maker.builder, BuildKit: maker.server, BuildDir: maker.dir, HostGateway: hostGateway(networks),
 	})
 	return p, nil
 }
 
-func openNetworks(ctx context.Context, c *config) (*network.Manager, error) {
+func openNetworks(ctx context.Context, c *config, bus *event.Bus) (*network.Manager, error) {
 	var bip netip.Prefix
 	if c.BIP != "" {
 		bip = netip.MustParsePrefix(c.BIP) // Checked by config.complete.
 	}
 	return network.Open(ctx, network.Config{
 		Instance: c.instance(), Bridge: c.Bridge, BIP: bip, Disabled: c.Bridge == "none",
-		StateDir: filepath.Join(c.ExecRoot, "network"),
+		StateDir: filepath.Join(c.ExecRoot, "network"), DataDir: filepath.Join(c.DataRoot, "networks"), Events: bus,
 	})
 }
 
 // teardown removes what a daemon leaves on the host on purpose when it ends: bridge, addresses and firewall rules, which
 // running containers need. claim has made sure that no daemon runs.
 func teardown(ctx context.Context, c *config) error {
-	networks, err := openNetworks(ctx, c)
+	networks, err := openNetworks(ctx, c, nil)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/system"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -42,6 +43,10 @@ type containers interface {
 	PutArchive(ctx context.Context, name, path string, tar io.Reader, o engine.PutArchiveOptions) error
 	Export(ctx context.Context, name string, begin func() (io.Writer, error)) error
 	Commit(ctx context.Context, name string, o engine.CommitOptions) (id string, err error)
+	ConnectNetwork(ctx context.Context, network, name string, s *network.EndpointSettings) error
+	DisconnectNetwork(ctx context.Context, network, name string, force bool) error
+	// Publish changes the published ports.
+	Publish(ctx context.Context, name string, add, remove network.PortMap) error
 	PruneContainers(ctx context.Context, f filter.Args) (container.PruneReport, error)
 
 	ExecCreate(ctx context.Context, name string, r container.ExecCreateRequest) (id string, err error)

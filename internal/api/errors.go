@@ -14,8 +14,8 @@ import (
 	"github.com/kistdev/kist/internal/fault"
 )
 
-// statusOf is the one place where an error's class becomes an HTTP status.
-func statusOf(err error) int {
+// StatusOf is the one place where an error's class becomes an HTTP status.
+func StatusOf(err error) int {
 	switch {
 	case errdefs.IsNotFound(err):
 		return http.StatusNotFound
@@ -40,8 +40,8 @@ func statusOf(err error) int {
 	}
 }
 
-// errorBody is docker's error body; the further fields are kist's own, for clients that can show more than a line.
-type errorBody struct {
+// ErrorBody is docker's error body; the further fields are kist's own, for clients that can show more than a line.
+type ErrorBody struct {
 	Message string `json:"message"`
 	Code    string `json:"code,omitempty"`
 	What    string `json:"what,omitempty"`
@@ -49,8 +49,9 @@ type errorBody struct {
 	Try     string `json:"try,omitempty"`
 }
 
-func bodyOf(err error) errorBody {
-	b := errorBody{Message: message(err)}
+// BodyOf returns what a client is told about an error.
+func BodyOf(err error) ErrorBody {
+	b := ErrorBody{Message: message(err)}
 	if f, ok := fault.As(err); ok {
 		b.Code, b.What, b.Cause, b.Try = f.Code, f.What, f.Cause, f.Try
 		if b.Cause == "" && f.Err != nil {
@@ -77,14 +78,14 @@ func message(err error) string {
 }
 
 func writeError(w http.ResponseWriter, err error) {
-	status := statusOf(err)
+	status := StatusOf(err)
 	if status == http.StatusNotModified { // RFC 9110 section 15.4.5: no content.
 		w.WriteHeader(status)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(bodyOf(err)) // A client that is gone is told nothing.
+	_ = json.NewEncoder(w).Encode(BodyOf(err)) // A client that is gone is told nothing.
 }
 
 // clientGone says that writing failed because the client went away.

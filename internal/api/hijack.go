@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -51,11 +52,42 @@ func hijack(w http.ResponseWriter, r *request) func(tty bool) (engine.Stream, er
 		if err != nil {
 			return engine.Stream{}, errors.Join(err, conn.Close())
 		}
+		if !strings.HasPrefix(r.UserAgent(), ownAgent) {
+			awaitRead(conn)
+		}
 		file, err := descriptor(conn)
 		if err != nil {
 			return engine.Stream{}, errors.Join(err, conn.Close())
 		}
 		return engine.Stream{File: file, Pending: pending}, nil
+	}
+}
+
+// ownAgent begins the User-Agent of kist's own client, which loses nothing.
+const ownAgent = "kist/"
+
+// headWithin bounds the wait for a client that does not read.
+const headWithin = time.Second
+
+// awaitRead waits until the client has read the head of the answer. Docker's Python client, and others, read it through a buffer
+// that they throw away, with whatever of the output came together with the head: other engines are too slow for that.
+func awaitRead(conn net.Conn) {
+	c, ok := conn.(*net.UnixConn) // Over TCP what is acknowledged may still be unread.
+	if !ok {
+		return
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return
+	}
+	until := time.Now().Add(headWithin)
+	for pause := 20 * time.Microsecond; time.Now().Before(until); pause = min(2*pause, 5*time.Millisecond) {
+		unread := 0
+		err := raw.Control(func(fd uintptr) { unread, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) })
+		if err != nil || unread == 0 {
+			return
+		}
+		time.Sleep(pause)
 	}
 }
 

@@ -119,7 +119,7 @@ func (s *Server) imageCreate(w http.ResponseWriter, r *request) error {
 	_, err = s.Images.Pull(r.Context(), ref, image.PullOptions{
 		Platform: platform, Auth: authOf(r), AllTags: reference.IsNameOnly(named), Report: p.report,
 	})
-	return p.finish(err)
+	return p.finish(s.explainFull(r.Context(), err))
 }
 
 func (s *Server) imageImport(w http.ResponseWriter, r *request, platform *ocispec.Platform) error {
@@ -134,7 +134,7 @@ func (s *Server) imageImport(w http.ResponseWriter, r *request, platform *ocispe
 	if err == nil {
 		p.report(image.Progress{Status: img.ID.String()})
 	}
-	return p.finish(err)
+	return p.finish(s.explainFull(r.Context(), err))
 }
 
 func (s *Server) imagePush(w http.ResponseWriter, r *request, name string) error {
@@ -151,7 +151,7 @@ func (s *Server) imagePush(w http.ResponseWriter, r *request, name string) error
 	err = s.Images.Push(r.Context(), ref, image.PullOptions{
 		Platform: platform, Auth: authOf(r), AllTags: reference.IsNameOnly(named), Report: p.report,
 	})
-	return p.finish(err)
+	return p.finish(s.explainFull(r.Context(), err))
 }
 
 func (s *Server) imageLoad(w http.ResponseWriter, r *request) error {
@@ -174,7 +174,7 @@ func (s *Server) imageLoad(w http.ResponseWriter, r *request) error {
 			p.stream(loadedLine(img))
 		}
 	}
-	return p.finish(err)
+	return p.finish(s.explainFull(r.Context(), err))
 }
 
 // loadedLine is what docker load says of an image.

@@ -60,7 +60,7 @@ func (s *Server) networkConnect(w http.ResponseWriter, r *request) error {
 	if err := r.decode(&req, false); err != nil {
 		return err
 	}
-	if err := s.Networks.Connect(r.Context(), r.PathValue("id"), req.Container, req.EndpointConfig); err != nil {
+	if err := s.Containers.ConnectNetwork(r.Context(), r.PathValue("id"), req.Container, req.EndpointConfig); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusOK)
@@ -72,7 +72,7 @@ func (s *Server) networkDisconnect(w http.ResponseWriter, r *request) error {
 	if err := r.decode(&req, false); err != nil {
 		return err
 	}
-	if err := s.Networks.Disconnect(r.Context(), r.PathValue("id"), req.Container, req.Force); err != nil {
+	if err := s.Containers.DisconnectNetwork(r.Context(), r.PathValue("id"), req.Container, req.Force); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusOK)

@@ -59,7 +59,7 @@ func (p *progress) report(m image.Progress) {
 
 func (p *progress) stream(text string) { p.write(progressLine{Stream: text}) }
 
-func (p *progress) write(line progressLine) {
+func (p *progress) write(line any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.began {
@@ -82,7 +82,7 @@ func (p *progress) finish(err error) error {
 	if !began {
 		return err
 	}
-	body := bodyOf(err)
+	body := BodyOf(err)
 	detail := &progressError{Message: body.Message, Fault: body.Code, What: body.What, Cause: body.Cause, Try: body.Try}
 	p.write(progressLine{ErrorDetail: detail, Error: body.Message})
 	return nil

@@ -5,7 +5,6 @@ import (
 	"net/http"
 
 	"github.com/containerd/errdefs"
-	"github.com/moby/moby/api/types/build"
 )
 
 // errPage is docker's answer to a path it does not know.
@@ -34,14 +33,6 @@ func (s *Server) routeRefused() {
 		return fmt.Errorf("plugin %q not found: %w", r.PathValue("name"), errdefs.ErrNotFound)
 	})
 	s.handle("/plugins/", refuse("plugin management"))
-	s.handle("POST /build", refuse("building images"))
-	// There is no cache, so nothing of it is left: docker's system prune asks for it, too.
-	s.handle("POST /build/prune", func(w http.ResponseWriter, _ *request) error {
-		return writeJSON(w, http.StatusOK, build.CachePruneReport{CachesDeleted: []string{}})
-	})
-	s.handle("POST /build/cancel", refuse("building images"))
-	s.handle("POST /session", refuse("building images"))
-	s.handle("POST /grpc", refuse("building images"))
 	s.handle("PUT /volumes/{name}", refuse("updating cluster volumes"))
 	s.handle("GET /containers/{id}/attach/ws", refuse("attach over WebSocket"))
 	s.handle("/containers/{id}/checkpoints", refuse("checkpoint and restore"))

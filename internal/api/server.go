@@ -31,6 +31,12 @@ type Config struct {
 	Networks   *network.Manager
 	Volumes    *volume.Store
 	Events     *event.Bus
+	// Builder and BuildKit serve builds; without them builds are refused. BuildDir is for what clients send to a build.
+	Builder  builder
+	BuildKit buildKit
+	BuildDir string
+	// HostGateway is the address by which containers reach this machine; empty means none.
+	HostGateway func() string
 	// Version and Commit of kist, for the version and the Server header.
 	Version, Commit string
 	// Log takes the errors that no client can be told, and internal errors beside their answer. Nil is slog's default.
@@ -40,7 +46,8 @@ type Config struct {
 // Server is an http.Handler for Docker's API.
 type Server struct {
 	Config
-	mux *http.ServeMux
+	mux   *http.ServeMux
+	wants wants
 }
 
 // New builds the routes.
@@ -55,6 +62,7 @@ func New(c Config) *Server {
 	s.routeImages()
 	s.routeNetworks()
 	s.routeVolumes()
+	s.routeBuild()
 	s.routeRefused()
 	return s
 }
@@ -116,7 +124,8 @@ func (s *Server) recoverPanic(w http.ResponseWriter, r *http.Request) {
 
 // fail tells the client, unless its answer has begun: then the error can only be logged.
 func (s *Server) fail(w *tracker, r *request, err error) {
-	status := statusOf(err)
+	err = s.explainFull(r.Context(), err)
+	status := StatusOf(err)
 	if w.began {
 		if !errors.Is(err, context.Canceled) && !clientGone(err) {
 			s.Log.Error("answer broken off", "method", r.Method, "path", r.URL.Path, "error", err)

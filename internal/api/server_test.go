@@ -98,24 +98,24 @@ func TestErrorsBecomeStatuses(t *testing.T) {
 	for _, tc := range []struct {
 		err    error
 		status int
-		body   errorBody
+		body   ErrorBody
 	}{
-		{nil, 204, errorBody{}},
-		{fmt.Errorf("No such container: x: %w", errdefs.ErrNotFound), 404, errorBody{Message: "No such container: x"}},
-		{fmt.Errorf("bad: %w", errdefs.ErrInvalidArgument), 400, errorBody{Message: "bad"}},
-		{fmt.Errorf("taken: %w", errdefs.ErrConflict), 409, errorBody{Message: "taken"}},
-		{fmt.Errorf("same: %w", errdefs.ErrNotModified), 304, errorBody{}},
-		{fmt.Errorf("later: %w", errdefs.ErrNotImplemented), 501, errorBody{Message: "later"}},
-		{io.ErrUnexpectedEOF, 500, errorBody{Message: "unexpected EOF"}},
+		{nil, 204, ErrorBody{}},
+		{fmt.Errorf("No such container: x: %w", errdefs.ErrNotFound), 404, ErrorBody{Message: "No such container: x"}},
+		{fmt.Errorf("bad: %w", errdefs.ErrInvalidArgument), 400, ErrorBody{Message: "bad"}},
+		{fmt.Errorf("taken: %w", errdefs.ErrConflict), 409, ErrorBody{Message: "taken"}},
+		{fmt.Errorf("same: %w", errdefs.ErrNotModified), 304, ErrorBody{}},
+		{fmt.Errorf("later: %w", errdefs.ErrNotImplemented), 501, ErrorBody{Message: "later"}},
+		{io.ErrUnexpectedEOF, 500, ErrorBody{Message: "unexpected EOF"}},
 		{
 			&fault.Error{Code: "port-in-use", What: "cannot publish 80", Cause: "held by nginx", Try: "-p 81:80", Class: errdefs.ErrConflict},
 			409,
-			errorBody{Message: "cannot publish 80: held by nginx (try: -p 81:80)", Code: "port-in-use", What: "cannot publish 80", Cause: "held by nginx", Try: "-p 81:80"},
+			ErrorBody{Message: "cannot publish 80: held by nginx (try: -p 81:80)", Code: "port-in-use", What: "cannot publish 80", Cause: "held by nginx", Try: "-p 81:80"},
 		},
 	} {
 		s := serve(t, &fake{start: func(string) error { return tc.err }})
 		w := do(s, http.MethodPost, "/containers/x/start", "")
-		var got errorBody
+		var got ErrorBody
 		_ = json.Unmarshal(w.Body.Bytes(), &got)
 		if w.Code != tc.status || got != tc.body {
 			t.Errorf("%v: %d %+v, want %d %+v", tc.err, w.Code, got, tc.status, tc.body)
@@ -275,6 +275,38 @@ func TestAttachGivesTheConnectionAway(t *testing.T) {
 		s.File.Close()
 		if _, err := r.ReadByte(); err != io.EOF {
 			t.Errorf("the connection stays open when its new owner closes it: %v", err)
+		}
+		conn.Close()
+	}
+}
+
+// A client may throw away what it reads together with the head of the answer: nothing comes before it has read that.
+func TestOutputComesAfterTheHead(t *testing.T) {
+	for _, agent := range []string{"docker-sdk-python/7", "kist/1"} {
+		f := &fake{attach: func(o engine.AttachOptions) error {
+			s, err := o.Hijack(false)
+			if err == nil {
+				_, err = s.File.WriteString("output")
+				_ = s.File.Close()
+			}
+			return err
+		}}
+		conn, err := net.Dial("unix", listen(t, f))
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(conn, "POST /v1.41/containers/x/attach HTTP/1.1\r\nHost: d\r\nUser-Agent: %s\r\n\r\n", agent)
+		first := make([]byte, 8192)
+		if n, err := conn.Read(first[:1]); err != nil || n != 1 {
+			t.Fatal(n, err)
+		}
+		time.Sleep(50 * time.Millisecond) // what could come has come
+		n, err := conn.Read(first)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if glued := strings.Contains(string(first[:n]), "output"); glued != (agent == "kist/1") {
+			t.Errorf("%s: the head came with the output: %v: %q", agent, glued, first[:n])
 		}
 		conn.Close()
 	}

@@ -252,6 +252,10 @@ func (s *Server) diskUsage(w http.ResponseWriter, r *request) error {
 		types := r.query()["type"]
 		return len(types) == 0 || filter.Args{"t": types}.Exact("t", typ)
 	}
+	caches, err := s.cacheRecords(r.Context())
+	if err != nil {
+		return err
+	}
 	old := legacyDiskUsage{BuildCache: []build.CacheRecord{}}
 	var now system.DiskUsage
 	verbose := r.boolean("verbose")
@@ -276,7 +280,8 @@ func (s *Server) diskUsage(w http.ResponseWriter, r *request) error {
 		now.VolumeUsage = volumeUsage(du.Volumes, verbose)
 	}
 	if asked("build-cache") {
-		now.BuildCacheUsage = &build.DiskUsage{}
+		old.BuildCache = caches
+		now.BuildCacheUsage = cacheUsage(caches, verbose)
 	}
 	switch {
 	case r.version < 52:

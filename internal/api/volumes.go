@@ -1,6 +1,7 @@
 package api
 
 import (
+	"io"
 	"net/http"
 
 	"github.com/moby/moby/api/types/volume"
@@ -12,6 +13,9 @@ func (s *Server) routeVolumes() {
 	s.handle("POST /volumes/prune", s.volumePrune)
 	s.handle("GET /volumes/{name}", s.volumeInspect)
 	s.handle("DELETE /volumes/{name}", s.volumeRemove)
+	// Not docker's: the files of a volume as a tar.
+	s.handle("GET /kist/volumes/{name}/archive", s.volumeExport)
+	s.handle("PUT /kist/volumes/{name}/archive", s.volumeImport)
 }
 
 func (s *Server) volumeList(w http.ResponseWriter, r *request) error {
@@ -70,4 +74,18 @@ func (s *Server) volumePrune(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	return writeJSON(w, http.StatusOK, report)
+}
+
+func (s *Server) volumeExport(w http.ResponseWriter, r *request) error {
+	return s.Volumes.Export(r.Context(), r.PathValue("name"), func() (io.Writer, error) {
+		w.Header().Set("Content-Type", "application/x-tar")
+		return w, nil
+	})
+}
+
+func (s *Server) volumeImport(w http.ResponseWriter, r *request) error {
+	if err := s.Volumes.Import(r.Context(), r.PathValue("name"), r.Body, r.boolean("merge")); err != nil {
+		return err
+	}
+	return noContent(w)
 }

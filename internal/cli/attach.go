@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"strings"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/spf13/cobra"
@@ -50,6 +51,18 @@ func attachable(name string, s *container.State) error {
 	return nil
 }
 
+// stillAttachable is attachable for a state asked for anew. A container that restarts is attached to across its runs.
+func stillAttachable(cl *client.Client, id string) error {
+	info, err := client.CallJSON[container.InspectResponse](cl, client.Get(containerPath(id, "/json"), nil))
+	if err != nil {
+		return err
+	}
+	if s := info.State; s != nil && s.Restarting {
+		return nil
+	}
+	return attachable(strings.TrimPrefix(info.Name, "/"), info.State)
+}
+
 type attachOptions struct {
 	keys              string
 	noStdin, sigProxy bool
@@ -64,17 +77,20 @@ func (a *app) attachRunning(cl *client.Client, info *container.InspectResponse, 
 	if err != nil {
 		return err
 	}
-	w := &watcher{ready: make(chan struct{})}
-	go func() {
-		defer close(w.ready)
-		w.w, w.err = startWait(cl, info.ID, "")
-	}()
+	again := "not-running"
+	if info.HostConfig != nil && info.HostConfig.AutoRemove {
+		again = "removed"
+	}
+	w := watchFor(cl, info.ID, "", again)
 	s, err := a.attach(cl, info.ID, st, keys)
 	if err != nil {
-		w.cancel()
 		return err
 	}
 	defer s.close()
+	// It may have ended while it was being attached to: then the stream waits for its next start.
+	if err := stillAttachable(cl, info.ID); err != nil {
+		return err
+	}
 	if o.sigProxy && !st.tty {
 		defer a.proxySignals(cl, info.ID)()
 	}

@@ -174,8 +174,12 @@ func (a *app) groups() []entry {
 			{names: []string{"save"}, short: "Write images to an archive", new: a.saveCommand},
 			{names: []string{"tag"}, short: "Give an image a further name", new: a.tagCommand},
 		}},
+		{names: []string{"builder"}, short: "Commands for builds and their cache", sub: a.builderCommands()},
+		{names: []string{"buildx"}, short: "Commands for builds and their cache", sub: a.builderCommands(), hidden: true},
 		{names: []string{"volume"}, short: "Commands for volumes", sub: []entry{
 			{names: []string{"create"}, short: "Make a volume", new: a.volumeCreateCommand},
+			{names: []string{"export"}, short: "Write a volume's files to an archive", new: a.volumeExportCommand},
+			{names: []string{"import"}, short: "Fill a volume from an archive", new: a.volumeImportCommand},
 			{names: []string{"inspect"}, short: "Show everything known about volumes", new: a.inspectKind("volume")},
 			{names: []string{"ls", "list"}, short: "List volumes", new: a.volumeListCommand},
 			{names: []string{"prune"}, short: "Remove volumes that nothing uses", new: a.volumePruneCommand},
@@ -204,6 +208,14 @@ func (a *app) groups() []entry {
 			{names: []string{"use"}, short: "Choose a context", new: a.contextUseCommand},
 		}},
 	})
+}
+
+func (a *app) builderCommands() []entry {
+	return []entry{
+		{names: []string{"build", "b"}, short: "Build an image from a Dockerfile", new: a.buildCommand},
+		{names: []string{"du"}, short: "Show what the build cache holds", new: a.cacheListCommand},
+		{names: []string{"prune"}, short: "Remove build cache", new: a.builderPruneCommand},
+	}
 }
 
 func under(heading string, entries []entry) []entry {

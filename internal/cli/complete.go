@@ -22,6 +22,7 @@ func completions() map[string]string {
 		"restart": "container", "rm": "container", "start": "container", "unpause": "container", "update": "container", "wait": "container",
 		"inspect": "container", "create": "image", "run": "image", "history": "image", "push": "image", "rmi": "image", "save": "image",
 		"tag": "image", "image rm": "image", "image inspect": "image", "image history": "image", "volume rm": "volume", "volume inspect": "volume",
+		"volume export": "volume", "volume import": "volume",
 		"network rm": "network", "network inspect": "network", "network connect": "network", "network disconnect": "network",
 		"volume create": "", "network create": "",
 	}

@@ -170,6 +170,7 @@ type dfObjects struct {
 	Images     []imageRow
 	Containers []containerRow
 	Volumes    []volumeRow
+	BuildCache []cacheRow
 }
 
 func (a *app) printDiskObjects(u *diskUse, format string) error {
@@ -183,6 +184,14 @@ func (a *app) printDiskObjects(u *diskUse, format string) error {
 	}
 	for _, v := range slices.Concat(u.Volumes, itemsOf(u.VolumeUsage != nil && len(u.Volumes) == 0, func() []volume.Volume { return u.VolumeUsage.Items })) {
 		o.Volumes = append(o.Volumes, volumeRowOf(&v))
+	}
+	caches := u.cacheItems()
+	var cached int64
+	for i := range caches {
+		o.BuildCache = append(o.BuildCache, cacheRowOf(&caches[i], now))
+		if !caches[i].Shared {
+			cached += caches[i].Size
+		}
 	}
 	if format != "" {
 		return printRows(a.out, &listing{format: format}, []dfObjects{o})
@@ -204,7 +213,13 @@ func (a *app) printDiskObjects(u *diskUse, format string) error {
 	if err := a.printLine("\nLocal Volumes space usage:\n"); err != nil {
 		return err
 	}
-	return printRows(a.out, &listing{headers: volumeHeaders, table: "{{.Name}}\t{{.Links}}\t{{.Size}}"}, o.Volumes)
+	if err := printRows(a.out, &listing{headers: volumeHeaders, table: "{{.Name}}\t{{.Links}}\t{{.Size}}"}, o.Volumes); err != nil {
+		return err
+	}
+	if err := a.printLine("\nBuild cache usage: " + units.HumanSize(float64(cached)) + "\n"); err != nil {
+		return err
+	}
+	return printRows(a.out, &listing{headers: cacheHeaders, table: "{{.ID}}\t{{.Type}}\t{{.Size}}\t{{.Created}}\t{{.LastUsed}}\t{{.Usage}}\t{{.Shared}}"}, o.BuildCache)
 }
 
 func itemsOf[T any](ok bool, get func() []T) []T {

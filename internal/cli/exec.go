@@ -8,6 +8,7 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/kistdev/kist/internal/client"
 )
@@ -18,10 +19,7 @@ type execFlags struct {
 	env, envFile                   listFlag
 }
 
-func (a *app) execCommand() *cobra.Command {
-	var f execFlags
-	c := &cobra.Command{Use: "exec [OPTIONS] CONTAINER COMMAND [ARG...]", Args: atLeast(2)}
-	fs := c.Flags()
+func (f *execFlags) declare(fs *pflag.FlagSet) {
 	fs.SetInterspersed(false)
 	fs.BoolVarP(&f.detach, "detach", "d", false, "Do not wait for it")
 	fs.StringVar(&f.detachKeys, "detach-keys", "", "Keys that leave it running, as in ctrl-p,ctrl-q")
@@ -32,6 +30,12 @@ func (a *app) execCommand() *cobra.Command {
 	fs.BoolVarP(&f.tty, "tty", "t", false, "Give it a terminal")
 	fs.StringVarP(&f.user, "user", "u", "", "User and group: name|uid[:group|gid]")
 	fs.StringVarP(&f.workdir, "workdir", "w", "", "Directory to run in")
+}
+
+func (a *app) execCommand() *cobra.Command {
+	var f execFlags
+	c := &cobra.Command{Use: "exec [OPTIONS] CONTAINER COMMAND [ARG...]", Args: atLeast(2)}
+	f.declare(c.Flags())
 	c.RunE = func(_ *cobra.Command, args []string) error { return a.exec(&f, args[0], args[1:]) }
 	return c
 }

@@ -42,30 +42,36 @@ func (a *app) report(err error) int {
 	if err == nil {
 		return 0
 	}
-	code := exitFailure
-	var ee *exitError
-	if errors.As(err, &ee) {
-		if code = ee.code; ee.err == nil {
-			return code
-		}
-		err = ee.err
+	code, err := codeOf(err)
+	if err != nil {
+		a.complain(err)
 	}
-	a.complain(err)
 	return code
 }
 
-// complain prints an error as error, cause and try.
-func (a *app) complain(err error) {
+// codeOf returns an error's exit code, and what is to be told, if anything.
+func codeOf(err error) (int, error) {
+	var ee *exitError
+	if errors.As(err, &ee) {
+		return ee.code, ee.err
+	}
+	return exitFailure, err
+}
+
+// complain prints an error.
+func (a *app) complain(err error) { a.note(complaint(err, a.coloured())) }
+
+// complaint is an error as error, cause and try.
+func complaint(err error, coloured bool) string {
 	what, cause, try := parts(err)
-	var b strings.Builder
-	b.WriteString(a.paint("error:", "1;31") + " " + what + "\n")
+	text := paint("error:", "1;31", coloured) + " " + what
 	if cause != "" {
-		b.WriteString(a.paint("cause:", "1") + " " + cause + "\n")
+		text += "\n" + paint("cause:", "1", coloured) + " " + cause
 	}
 	if try != "" {
-		b.WriteString(a.paint("try:", "1") + "   " + try + "\n")
+		text += "\n" + paint("try:", "1", coloured) + "   " + try
 	}
-	a.note(strings.TrimSuffix(b.String(), "\n"))
+	return text
 }
 
 // parts takes an error apart.

@@ -47,9 +47,17 @@ func (f *mountFlag) Set(s string) error {
 	return nil
 }
 
+// mountIDMap has the owner of the source and the container's user trade places. The API has no field for it; it travels as
+// the mount's consistency, which means nothing else on Linux.
+const mountIDMap = "idmap"
+
 // mountSwitch tells that a key may stand alone.
 func mountSwitch(k string) bool {
-	return k == "readonly" || k == "ro" || k == "volume-nocopy" || k == "bind-nonrecursive"
+	switch k {
+	case "readonly", "ro", "volume-nocopy", "bind-nonrecursive", "bind-create-src", mountIDMap:
+		return true
+	}
+	return false
 }
 
 func setMountField(m *mount.Mount, k, v string, set bool, field string) error {
@@ -83,6 +91,13 @@ func setMountField(m *mount.Mount, k, v string, set bool, field string) error {
 		return nil
 	case "readonly", "ro":
 		return truth(&m.ReadOnly)
+	case mountIDMap:
+		var on bool
+		if err := truth(&on); err != nil || !on {
+			return err
+		}
+		m.Consistency = mountIDMap
+		return nil
 	case "consistency":
 		m.Consistency = mount.Consistency(strings.ToLower(v))
 		return nil

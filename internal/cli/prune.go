@@ -164,6 +164,11 @@ func (a *app) systemPruneCommand() *cobra.Command {
 			what = append(what, "  - all images without a name that no container uses")
 			do = append(do, a.pruneImages)
 		}
+		if len(p.filters.values["label"]) == 0 && len(p.filters.values["label!"]) == 0 { // The cache has no labels.
+			what = append(what, "  - all build cache that no image uses")
+			caches := cachePrune{all: all}
+			do = append(do, caches.prune)
+		}
 		p.what = strings.Join(what, "\n")
 		return a.prune(&p, do...)
 	}

@@ -2,14 +2,10 @@ package cli
 
 import (
 	"errors"
-	"io"
 	"net/url"
 	"strconv"
 	"strings"
-	"syscall"
-	"time"
 
-	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/spf13/cobra"
 
@@ -28,9 +24,6 @@ func (a *app) runCommand() *cobra.Command {
 	var f runFlags
 	c := &cobra.Command{Use: "run [OPTIONS] IMAGE [COMMAND] [ARG...]", Args: atLeast(1)}
 	f.declare(c.Flags())
-	c.Flags().BoolVarP(&f.detach, "detach", "d", false, "Do not wait for it; print its id")
-	c.Flags().BoolVar(&f.sigProxy, "sig-proxy", true, "Pass signals on to it")
-	c.Flags().StringVar(&f.detachKeys, "detach-keys", "", "Keys that leave it running, as in ctrl-p,ctrl-q")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		cl, err := a.client()
 		if err != nil {
@@ -100,7 +93,6 @@ func (a *app) runContainer(cl *client.Client, f *runFlags, req *container.Create
 	if req.AttachStdin || req.AttachStdout || req.AttachStderr {
 		s, err = a.attach(cl, id, streamsOf(req.Config), keys)
 		if err != nil {
-			w.cancel()
 			return badUse(err)
 		}
 		defer s.close()
@@ -157,11 +149,10 @@ func (a *app) startFailed(w *watcher, s *session, autoRemove bool, err error) er
 	if s != nil {
 		s.close()
 	}
+	// The daemon removes it; the name is free when that is done. Its result tells nothing new. A daemon that did not answer
+	// removes nothing: to wait for that would be for ever.
 	if answer := (*client.Error)(nil); autoRemove && errors.As(err, &answer) {
-		// The daemon removes it; the name is free when that is done. Its result tells nothing new.
 		w.once()
-	} else {
-		w.cancel() // A daemon that did not answer removes nothing: to wait for that would be for ever.
 	}
 	return &exitError{code: startCode(err), err: err}
 }
@@ -234,71 +225,6 @@ func resizeContainer(cl *client.Client, id string, rows, cols int) error {
 
 func sizeQuery(rows, cols int) url.Values {
 	return url.Values{"h": {strconv.Itoa(rows)}, "w": {strconv.Itoa(cols)}}
-}
-
-// watcher is a wait that begins in the background.
-type watcher struct {
-	ready chan struct{}
-	w     *waiting
-	err   error
-
-	cl *client.Client
-	id string
-	// again is what to wait for when the daemon has gone meanwhile.
-	again string
-}
-
-// watch asks for a container's exit before it is started.
-func watch(cl *client.Client, id string, removed bool) *watcher {
-	w := &watcher{ready: make(chan struct{}), cl: cl, id: id, again: "not-running"}
-	condition := "next-exit"
-	if removed {
-		condition, w.again = "removed", "removed"
-	}
-	go func() {
-		defer close(w.ready)
-		w.w, w.err = startWait(cl, id, condition)
-	}()
-	return w
-}
-
-// begun returns when the daemon watches.
-func (w *watcher) begun() error {
-	<-w.ready
-	return w.err
-}
-
-func (w *watcher) result() (int, error) {
-	if err := w.begun(); err != nil {
-		return exitUsage, err
-	}
-	code, err := w.w.result()
-	// The container goes on without the daemon: the next one is asked.
-	for range 200 {
-		if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, syscall.ECONNRESET) &&
-			!errdefs.IsUnavailable(err) {
-			break
-		}
-		time.Sleep(100 * time.Millisecond)
-		var again *waiting
-		if again, err = startWait(w.cl, w.id, w.again); err == nil {
-			code, err = again.result()
-		}
-	}
-	return code, err
-}
-
-// once waits for the answer of the daemon that was asked, and of no other.
-func (w *watcher) once() {
-	if w.begun() == nil {
-		_, _ = w.w.result()
-	}
-}
-
-func (w *watcher) cancel() {
-	if w.begun() == nil {
-		w.w.cancel()
-	}
 }
 
 // sayPorts tells who can reach the published ports, on a terminal.

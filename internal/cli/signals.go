@@ -23,6 +23,11 @@ const forcedEnd = 3
 // until the signals are caught, which takes as long as a request, and never lets them go again, which takes nearly as long:
 // the command ends after it.
 func (a *app) proxySignals(cl *client.Client, id string) (stop func()) {
+	return a.proxySignalsTo(func(s syscall.Signal) { passSignal(cl, id, s) })
+}
+
+// proxySignalsTo is proxySignals to whatever passes them on.
+func (a *app) proxySignalsTo(pass func(syscall.Signal)) (stop func()) {
 	ch := make(chan os.Signal, 64)
 	done := make(chan struct{})
 	go func() {
@@ -45,7 +50,9 @@ func (a *app) proxySignals(cl *client.Client, id string) (stop func()) {
 					a.note(fmt.Sprintf("got %d SIGTERM/SIGINTs, forcefully exiting", forcedEnd))
 					os.Exit(1)
 				}
-				passSignal(cl, id, sig)
+				if s, ok := sig.(syscall.Signal); ok && !slices.Contains(ownSignals, sig) {
+					pass(s)
+				}
 			}
 		}
 	}()
@@ -63,11 +70,7 @@ const restDelay = 50 * time.Millisecond
 
 var ownSignals = []os.Signal{syscall.SIGCHLD, syscall.SIGPIPE, syscall.SIGURG, syscall.SIGWINCH, syscall.SIGTTIN, syscall.SIGTTOU}
 
-func passSignal(cl *client.Client, id string, sig os.Signal) {
-	s, ok := sig.(syscall.Signal)
-	if !ok || slices.Contains(ownSignals, sig) {
-		return
-	}
+func passSignal(cl *client.Client, id string, s syscall.Signal) {
 	name := unix.SignalName(s)
 	if name == "" {
 		name = strconv.Itoa(int(s))

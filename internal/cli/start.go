@@ -59,7 +59,6 @@ func (a *app) startAttached(name string, interactive bool, flagKeys string) erro
 	w := watch(cl, info.ID, autoRemove)
 	s, err := a.attach(cl, info.ID, st, keys)
 	if err != nil {
-		w.cancel()
 		return err
 	}
 	defer s.close()

@@ -33,9 +33,12 @@ func (a *app) lively(w io.Writer) bool {
 	return ok && a.getenv("TERM") != "dumb"
 }
 
-// paint colours text on standard error, where colours are wanted.
-func (a *app) paint(s, code string) string {
-	if a.getenv("NO_COLOR") != "" || !a.lively(a.err) {
+// coloured says that standard error is where colours are wanted.
+func (a *app) coloured() bool { return a.getenv("NO_COLOR") == "" && a.lively(a.err) }
+
+// paint colours text.
+func paint(s, code string, coloured bool) string {
+	if !coloured {
 		return s
 	}
 	return "\x1b[" + code + "m" + s + "\x1b[0m"

@@ -176,10 +176,6 @@ background; --no-autostart or KIST_NO_AUTOSTART=1 forbids that.
 	}
 }
 
-func (a *app) buildCommand() *cobra.Command {
-	return refused("build [OPTIONS] PATH", "kist cannot build images yet", "build with another tool, then: kist load -i IMAGE.tar")
-}
-
 func (a *app) searchCommand() *cobra.Command {
 	return refused("search TERM", "kist does not search registries", "look on the registry's web page, then: kist pull NAME")
 }

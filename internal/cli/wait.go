@@ -38,6 +38,3 @@ func (w *waiting) result() (int, error) {
 	}
 	return int(r.StatusCode), nil
 }
-
-// cancel gives the wait up.
-func (w *waiting) cancel() { w.resp.Body.Close() }

@@ -51,6 +51,11 @@ func New(e Endpoint, o Options) *Client {
 	}
 }
 
+// Passive returns a client for the same daemon that never starts it.
+func (c *Client) Passive() *Client {
+	return &Client{endpoint: c.endpoint, agent: c.agent, first: make(chan struct{}), version: c.APIVersion(), known: c.isKnown()}
+}
+
 // Endpoint returns where the client connects.
 func (c *Client) Endpoint() Endpoint { return c.endpoint }
 

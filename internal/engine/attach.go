@@ -45,13 +45,17 @@ func (e *Engine) Attach(ctx context.Context, name string, o AttachOptions) error
 		return e.attachWithLogs(ctx, c, o, keys)
 	}
 	// Held from before the client is told that it is attached: the start that it asks for next must come second, or it
-	// would miss the output, and the end.
+	// would miss the output, and the end. What the last run left behind must be gone too: the keeper ends an attachment
+	// to a process that has ended, and this one may be meant for the next.
 	if err := c.op.acquire(ctx); err != nil {
 		return err
 	}
 	defer c.op.release()
 	d, err := e.attachable(c)
 	if err != nil {
+		return err
+	}
+	if err := c.settle(ctx); err != nil {
 		return err
 	}
 	s, err := e.hijack(c, d, o)
@@ -82,6 +86,9 @@ func (e *Engine) attachWithLogs(ctx context.Context, c *container, o AttachOptio
 	}
 	defer c.op.release()
 	if d, err = e.attachable(c); err != nil {
+		return err
+	}
+	if err := c.settle(ctx); err != nil {
 		return err
 	}
 	return e.join(ctx, d, o, keys, s)

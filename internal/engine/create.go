@@ -11,7 +11,6 @@ import (
 	"github.com/containerd/errdefs"
 	docker "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
-	"github.com/moby/moby/api/types/network"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/kistdev/kist/internal/fault"
@@ -72,7 +71,12 @@ func (e *Engine) define(ctx context.Context, name string, platform *ocispec.Plat
 	d := &definition{
 		ID: id, Name: name, Created: time.Now().UTC(), Config: config, HostConfig: host,
 		Image: image.ID, Manifest: &image.Manifest, Platform: image.Config.OS, Arch: image.Config.Architecture,
-		Endpoints: endpoints(host, r.NetworkingConfig),
+	}
+	if d.Endpoints, err = e.endpoints(host, r.NetworkingConfig); err != nil {
+		return nil, nil, err
+	}
+	if err := e.link(name, host, d.Endpoints); err != nil {
+		return nil, nil, err
 	}
 	if d.Mounts, err = e.wanted(config, host); err != nil {
 		return nil, nil, err
@@ -82,24 +86,6 @@ func (e *Engine) define(ctx context.Context, name string, platform *ocispec.Plat
 			"and no specific platform was requested", image.Config.OS, arch, runtime.GOARCH))
 	}
 	return d, warnings, nil
-}
-
-// endpoints are the user's wishes for the container's network.
-func endpoints(h *docker.HostConfig, n *network.NetworkingConfig) map[string]*network.EndpointSettings {
-	if h.NetworkMode.IsContainer() {
-		return nil
-	}
-	wishes := map[string]*network.EndpointSettings{h.NetworkMode.NetworkName(): nil}
-	if n == nil {
-		return wishes
-	}
-	for name, ep := range n.EndpointsConfig {
-		if name == network.NetworkDefault {
-			name = network.NetworkBridge
-		}
-		wishes[name] = ep.Copy()
-	}
-	return wishes
 }
 
 // image resolves the image, for the platform if one is asked for.

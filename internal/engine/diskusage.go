@@ -5,6 +5,7 @@ import (
 
 	docker "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/volume"
 )
 
@@ -57,7 +58,7 @@ func (e *Engine) volumeUsers() map[string]int64 {
 		d, _ := c.look()
 		seen := map[string]bool{}
 		for _, m := range d.Mounts {
-			if m.Name != "" && !seen[m.Name] {
+			if m.Type == mount.TypeVolume && !seen[m.Name] {
 				seen[m.Name] = true
 				users[m.Name]++
 			}

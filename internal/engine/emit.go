@@ -27,10 +27,7 @@ func (e *Engine) emitNetworks(id string, action events.Action, networks map[stri
 		if ep == nil {
 			continue
 		}
-		kind := name
-		if name == dockernet.NetworkNone {
-			kind = "null" // Docker's name of the driver.
-		}
+		kind := e.networks.Kind(ep.NetworkID)
 		e.cfg.Events.Emit(events.NetworkEventType, action, ep.NetworkID, map[string]string{"container": id, "name": name, "type": kind})
 	}
 }

@@ -71,6 +71,7 @@ type Engine struct {
 	index      *index
 	ledger     *ledger
 	execs      *execs
+	departed   *departed
 	background *background
 	// identity of this engine, the same after a restart.
 	identity string
@@ -93,7 +94,7 @@ func open(ctx context.Context, c Config, tasks tasks, networks wiring) (*Engine,
 		return nil, err
 	}
 	e := &Engine{
-		cfg: c, tasks: tasks, networks: networks, host: facts.Host, facts: facts, index: newIndex(), ledger: rows, execs: newExecs(),
+		cfg: c, tasks: tasks, networks: networks, host: facts.Host, facts: facts, index: newIndex(), ledger: rows, execs: newExecs(), departed: newDeparted(),
 		background: newBackground(), restartUnhealthy: os.Getenv("KIST_RESTART_UNHEALTHY") != "false",
 	}
 	if e.identity, err = engineID(c.DataRoot); err != nil {
@@ -102,6 +103,9 @@ func open(ctx context.Context, c Config, tasks tasks, networks wiring) (*Engine,
 	if c.CgroupDriver != "" {
 		e.host.SystemdCgroup = c.CgroupDriver == "systemd"
 		facts.Host.SystemdCgroup = e.host.SystemdCgroup
+	}
+	if c.Volumes != nil {
+		c.Volumes.NameOf = e.nameOf
 	}
 	if err := e.restore(ctx); err != nil {
 		e.background.close()
@@ -115,6 +119,16 @@ func open(ctx context.Context, c Config, tasks tasks, networks wiring) (*Engine,
 func (e *Engine) Close() error {
 	e.background.close()
 	return e.ledger.close()
+}
+
+// nameOf is the name of a container, empty if it is not known.
+func (e *Engine) nameOf(id string) string {
+	c := e.index.get(id)
+	if c == nil {
+		return ""
+	}
+	d, _ := c.look()
+	return d.Name
 }
 
 // ImagesInUse tells which containers use an image, by its id. It may be called before Open has returned, on the nil

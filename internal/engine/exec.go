@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/containerd/errdefs"
 	docker "github.com/moby/moby/api/types/container"
@@ -74,6 +75,12 @@ func (e *Engine) ExecStart(ctx context.Context, id string, o ExecStartOptions) e
 	}
 	ctx = context.WithoutCancel(ctx)
 	r := x.request
+	if o.ConsoleSize != nil {
+		r.ConsoleSize = o.ConsoleSize
+	}
+	// Worked out while the keeper takes the stream.
+	process := e.execProcess(x.c, r)
+	defer func() { _, _ = process() }()
 	var stream *os.File
 	if !o.Detach {
 		s, err := o.Hijack(r.Tty)
@@ -89,15 +96,13 @@ func (e *Engine) ExecStart(ctx context.Context, id string, o ExecStartOptions) e
 		defer func() { _ = stream.Close() }()
 		if err := e.attachExec(ctx, x, s); err != nil {
 			x.fail(128)
-			return err
+			tellFailure(stream, err, !r.Tty)
+			return errors.Join(err, s.File.Close())
 		}
-	}
-	if o.ConsoleSize != nil {
-		r.ConsoleSize = o.ConsoleSize
 	}
 	// Before it starts, as docker does: it may have ended when that returns.
 	e.emit(x.c, events.Action(string(events.ActionExecStart)+": "+strings.Join(r.Cmd, " ")), map[string]string{"execID": x.id})
-	err = e.runExec(ctx, x, r)
+	err = e.runExec(ctx, x, process)
 	if err == nil {
 		return nil
 	}
@@ -147,14 +152,14 @@ func tellFailure(stream *os.File, err error, framed bool) {
 }
 
 // runExec starts the process in the container.
-func (e *Engine) runExec(ctx context.Context, x *execution, r docker.ExecCreateRequest) error {
+func (e *Engine) runExec(ctx context.Context, x *execution, process func() (*specs.Process, error)) error {
 	d, _ := x.c.look()
-	p, err := e.execProcess(d, r)
+	p, err := process()
 	if err != nil {
 		return err
 	}
 	pid, err := e.tasks.Exec(ctx, task.ExecRequest{
-		ID: d.ID, ExecID: x.id, Process: p, Privileged: r.Privileged, Stdin: r.AttachStdin,
+		ID: d.ID, ExecID: x.id, Process: p, Privileged: x.request.Privileged, Stdin: x.request.AttachStdin,
 	})
 	if err != nil {
 		return e.explain(d, execFailed, err)
@@ -163,9 +168,17 @@ func (e *Engine) runExec(ctx context.Context, x *execution, r docker.ExecCreateR
 	return nil
 }
 
-// execProcess derives the process from the container's own specification, which is made again: keeping one for each
+// execProcess begins to derive the process, and returns what waits for it.
+func (e *Engine) execProcess(c *container, r docker.ExecCreateRequest) func() (*specs.Process, error) {
+	d, _ := c.look()
+	process := sync.OnceValues(func() (*specs.Process, error) { return e.deriveProcess(d, r) })
+	go func() { _, _ = process() }()
+	return process
+}
+
+// deriveProcess makes an exec's process from the container's own specification, which is made again: keeping one for each
 // container would cost more than it.
-func (e *Engine) execProcess(d *definition, r docker.ExecCreateRequest) (*specs.Process, error) {
+func (e *Engine) deriveProcess(d *definition, r docker.ExecCreateRequest) (*specs.Process, error) {
 	own, err := e.user(d, d.Config.User)
 	if err != nil {
 		return nil, err
@@ -227,4 +240,13 @@ func (e *Engine) ExecInspect(ctx context.Context, id string) (*docker.ExecInspec
 	}
 	x.settle(ctx)
 	return x.inspect(), nil
+}
+
+// ExecWait returns the exit code of an exec that has been started, when it has ended.
+func (e *Engine) ExecWait(ctx context.Context, id string) (int, error) {
+	x, err := e.execs.find(id)
+	if err != nil {
+		return 0, err
+	}
+	return x.wait(ctx)
 }

@@ -211,6 +211,24 @@ func (x *execution) settle(ctx context.Context) {
 	}
 }
 
+// wait returns the exit code when there is one.
+func (x *execution) wait(ctx context.Context) (int, error) {
+	x.mu.Lock()
+	done := x.done
+	x.mu.Unlock()
+	if done == nil {
+		return 0, fmt.Errorf("exec command %s has not been started: %w", x.id, errdefs.ErrFailedPrecondition)
+	}
+	select {
+	case <-done:
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.code, nil
+}
+
 // vanished says that the process has ended, reaped or not.
 func vanished(pid int) bool {
 	raw, err := readProc(pid, "stat")

@@ -10,6 +10,7 @@ import (
 
 	"github.com/moby/moby/api/types/events"
 
+	"github.com/kistdev/kist/internal/cgroup"
 	"github.com/kistdev/kist/internal/task"
 )
 
@@ -64,7 +65,8 @@ func (e *Engine) ended(ctx context.Context, x task.Exit) error {
 		return e.execEnded(ctx, x)
 	}
 	c := e.index.get(x.ID)
-	if c == nil {
+	if c == nil { // A daemon died while it removed it.
+		e.departed.add(x.ID, x.Code)
 		return e.tasks.Delete(ctx, x.ID)
 	}
 	if err := c.op.acquire(ctx); err != nil {
@@ -98,6 +100,9 @@ func (e *Engine) ended(ctx context.Context, x task.Exit) error {
 		if s.Health != "" {
 			s.Health = "unhealthy"
 		}
+	}
+	if d.HostConfig.CgroupParent != "" {
+		defer e.clearBehind(c, func(ctx context.Context) error { return cgroup.PruneParents(ctx, st.Cgroup) })
 	}
 	if d.HostConfig.AutoRemove && !c.takeKeep() {
 		if _, err := c.enter(exited, stop); err != nil {
@@ -140,12 +145,13 @@ func (e *Engine) conclude(c *container, x task.Exit, stop func(*state)) error {
 	return nil
 }
 
-// unshare takes down the shared memory that the engine mounted for the container.
+// unshare takes down what the engine mounted on the host for the container: shared memory, volumes, images.
 func (e *Engine) unshare(d *definition) error {
+	err := e.unmountAll(d)
 	if d.HostConfig.IpcMode.IsShareable() {
-		return unmountShm(e.shmDir(d.ID))
+		err = errors.Join(err, unmountShm(e.shmDir(d.ID)))
 	}
-	return nil
+	return err
 }
 
 // clearBehind runs fn after the reply, when nobody waits for it; a next start does.

@@ -2,7 +2,9 @@ package engine
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -10,6 +12,7 @@ import (
 	"strings"
 
 	docker "github.com/moby/moby/api/types/container"
+	dockernet "github.com/moby/moby/api/types/network"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/kistdev/kist/internal/network"
@@ -28,6 +31,7 @@ type identity struct {
 	resolv           network.ResolvConf
 	config           *docker.HostConfig
 	gateway          netip.Addr // what host-gateway means
+	links            []string   // lines for the containers it is linked to
 	hostFiles        bool       // the host's own hosts file is the base
 }
 
@@ -109,6 +113,9 @@ func (i *identity) hostsFile() ([]byte, error) {
 		}
 		fmt.Fprintf(&b, "%s\t%s\n", addr, name)
 	}
+	for _, l := range i.links {
+		b.WriteString(l)
+	}
 	names := i.hostname
 	if i.domain != "" {
 		names += "." + i.domain
@@ -149,26 +156,49 @@ func (i *identity) resolvConf() []byte {
 
 // identify collects what the files of a container say.
 func (e *Engine) identify(d *definition, s *network.Sandbox) (identity, error) {
-	i := identity{
-		hostname: d.Config.Hostname, domain: d.Config.Domainname, hosts: d.HostConfig.ExtraHosts,
-		config: d.HostConfig, hostFiles: d.HostConfig.NetworkMode.IsHost(),
-	}
 	if s == nil {
+		i := e.hostsOf(d, nil)
 		r, err := e.networks.HostResolv()
 		i.resolv = r
 		i.gateway = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 		return i, err
 	}
+	i := e.hostsOf(d, s.Networks)
 	i.resolv = s.Resolv
-	for _, ep := range s.Networks {
+	return i, nil
+}
+
+// hostsOf collects what the hosts file of a container says: its addresses in the order of the networks' names, that of the
+// network mode first.
+func (e *Engine) hostsOf(d *definition, networks map[string]*dockernet.EndpointSettings) identity {
+	i := identity{
+		hostname: d.Config.Hostname, domain: d.Config.Domainname, hosts: d.HostConfig.ExtraHosts,
+		config: d.HostConfig, hostFiles: d.HostConfig.NetworkMode.IsHost(),
+	}
+	names := slices.Sorted(maps.Keys(networks))
+	if len(names) > 1 {
+		first := e.primary(d)
+		slices.SortStableFunc(names, func(a, b string) int {
+			return cmp.Compare(btoi(b == first), btoi(a == first))
+		})
+	}
+	for _, name := range names {
+		ep := networks[name]
 		for _, a := range []netip.Addr{ep.IPAddress, ep.GlobalIPv6Address} {
 			if a.IsValid() {
 				i.addrs = append(i.addrs, a)
 			}
 		}
-		if ep.Gateway.IsValid() {
+		if ep.Gateway.IsValid() && !i.gateway.IsValid() {
 			i.gateway = ep.Gateway
 		}
 	}
-	return i, nil
+	return i
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }

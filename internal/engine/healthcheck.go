@@ -64,7 +64,7 @@ func (e *Engine) capture(ctx context.Context, c *container, command []string, li
 	if err != nil {
 		return 0, "", err
 	}
-	if err := e.runExec(ctx, x, x.request); err != nil {
+	if err := e.runExec(ctx, x, e.execProcess(x.c, x.request)); err != nil {
 		x.fail(exitCodeOf(err))
 		return 0, "", errors.Join(err, e.tasks.DeleteExec(ctx, c.id, x.id))
 	}

@@ -30,6 +30,10 @@ type mountPoint struct {
 	ReadOnlyNonRecursive   bool     `json:",omitempty"`
 	ReadOnlyForceRecursive bool     `json:",omitempty"`
 	Tmpfs                  []string `json:",omitempty"` // mount options
+	// IDMap has the owner of the source and the user of the container trade places: each sees the other's files as its own.
+	IDMap bool `json:",omitempty"`
+	// Root is the layer store's name for the root filesystem of a mounted image.
+	Root string `json:",omitempty"`
 	// Anonymous volumes are removed with their container.
 	Anonymous bool `json:",omitempty"`
 	// MakeSource makes a missing source as a directory, as -v does.
@@ -72,6 +76,10 @@ func parseBind(spec string) (mountPoint, error) {
 	return m, nil
 }
 
+// modeIDMap asks for an idmapped mount: a word of -v's mode, and in the API's Mount of its consistency, which means nothing
+// else on Linux and which docker's own clients pass on.
+const modeIDMap = "idmap"
+
 func (m *mountPoint) applyMode(mode string) error {
 	access := 0
 	for word := range strings.SplitSeq(mode, ",") {
@@ -80,6 +88,8 @@ func (m *mountPoint) applyMode(mode string) error {
 			m.ReadOnly = word == "ro"
 			access++
 		case "z", "Z", "cached", "delegated", "consistent": // labels and caches that this kernel does not have
+		case modeIDMap:
+			m.IDMap = true
 		case "nocopy":
 			if m.Type != mount.TypeVolume {
 				return invalid("invalid mode: %s", mode)
@@ -122,6 +132,9 @@ func parseMount(spec mount.Mount) (mountPoint, error) {
 	if err := foreignOptions(spec); err != nil {
 		return m, err
 	}
+	if m.IDMap = spec.Consistency == modeIDMap; m.IDMap && spec.Type != mount.TypeBind && spec.Type != mount.TypeVolume {
+		return m, invalid("invalid mount config for type %q: only binds and volumes can be idmapped", spec.Type)
+	}
 	switch spec.Type {
 	case mount.TypeBind:
 		return m, m.fromBind(spec)
@@ -130,7 +143,7 @@ func parseMount(spec mount.Mount) (mountPoint, error) {
 	case mount.TypeTmpfs:
 		return m, m.fromTmpfs(spec)
 	case mount.TypeImage:
-		return m, unserved("mounts of type image are not served yet")
+		return m, m.fromImage(spec)
 	}
 	return m, invalid("invalid mount config for type %q: mount type unknown", spec.Type)
 }
@@ -192,6 +205,20 @@ func (m *mountPoint) fromVolume(spec mount.Mount) error {
 			return invalid("invalid mount config for type \"volume\": subpath must be a relative path within the volume")
 		}
 		m.Subpath, m.NoCopy = filepath.Clean(o.Subpath), true
+	}
+	return nil
+}
+
+func (m *mountPoint) fromImage(spec mount.Mount) error {
+	if spec.Source == "" {
+		return invalid("invalid mount config for type \"image\": field Source must not be empty")
+	}
+	m.Name, m.ReadOnly = spec.Source, true
+	if o := spec.ImageOptions; o != nil && o.Subpath != "" {
+		if !filepath.IsLocal(o.Subpath) {
+			return invalid("invalid mount config for type \"image\": subpath must be a relative path within the image")
+		}
+		m.Subpath = filepath.Clean(o.Subpath)
 	}
 	return nil
 }

@@ -18,8 +18,6 @@ import (
 	"github.com/kistdev/kist/internal/undo"
 )
 
-func unserved(text string) error { return fmt.Errorf("%s: %w", text, errdefs.ErrNotImplemented) }
-
 // wanted lists the mount points of a container: those of other containers, -v, --mount, and last the volumes that the
 // image or the user names without a source, where nothing else is mounted. Two for one place are an error, except that
 // what the user writes replaces what --volumes-from brings.
@@ -102,7 +100,7 @@ func (e *Engine) borrowed(from []string) ([]mountPoint, error) {
 			if m.Type == mount.TypeTmpfs {
 				continue
 			}
-			m.Anonymous, m.NoCopy = false, true
+			m.Anonymous, m.NoCopy, m.Root = false, true, ""
 			if mode != "" {
 				m.Mode = mode
 				if err := m.applyMode(mode); err != nil {
@@ -128,6 +126,8 @@ func (e *Engine) ensure(ctx context.Context, id string, list []mountPoint, u *un
 			err = m.checkSource()
 		case mount.TypeVolume:
 			err = e.ensureVolume(ctx, id, m, u)
+		case mount.TypeImage:
+			err = e.ensureImage(ctx, fmt.Sprintf("%s%c%d", id, rootMark, i), m, u)
 		}
 		if err != nil {
 			return err
@@ -155,10 +155,7 @@ func (e *Engine) ensureVolume(ctx context.Context, id string, m *mountPoint, u *
 	if !fresh || m.NoCopy {
 		return nil
 	}
-	if err := e.fill(ctx, id, m); err != nil {
-		return fmt.Errorf("copy the image's %s into volume %s: %w", m.Target, v.Name, err)
-	}
-	return nil
+	return e.fill(ctx, id, m)
 }
 
 // checkSource makes the source of -v if it is missing, and refuses a missing one of --mount.
@@ -177,3 +174,5 @@ func (m *mountPoint) checkSource() error {
 	}
 	return nil
 }
+
+func unserved(text string) error { return fmt.Errorf("%s: %w", text, errdefs.ErrNotImplemented) }

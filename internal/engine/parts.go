@@ -5,6 +5,8 @@ import (
 	"os"
 	"syscall"
 
+	dockernet "github.com/moby/moby/api/types/network"
+
 	"github.com/kistdev/kist/internal/network"
 	"github.com/kistdev/kist/internal/task"
 )
@@ -29,5 +31,15 @@ type wiring interface {
 	Leave(ctx context.Context, containerID string) error
 	Restore(ctx context.Context, running []network.Held) error
 	HostResolv() (network.ResolvConf, error)
+	// Resolve finds a network's full name by a name or an id; Check says whether a container could join it.
+	Resolve(name string) (string, error)
+	Check(name string, s *dockernet.EndpointSettings) error
+	// Kind is the driver of the network with that id.
+	Kind(id string) string
+	Connect(ctx context.Context, containerID, name string, s *dockernet.EndpointSettings, process *os.File) (string, *dockernet.EndpointSettings, error)
+	Disconnect(ctx context.Context, containerID, name string, process *os.File) (string, *dockernet.EndpointSettings, error)
+	Publish(ctx context.Context, containerID string, add, remove dockernet.PortMap) (dockernet.PortMap, error)
+	Rename(containerID, name string)
+	Forget(containerID string)
 	Warnings() []string
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"strings"
 
 	dockernet "github.com/moby/moby/api/types/network"
@@ -47,7 +48,7 @@ func (e *Engine) plan(ctx context.Context, d *definition, u *undo.Stack) (_ *lau
 		s, err := e.wire(ctx, d)
 		joined <- wired{s, err}
 	}()
-	in, root, inErr := e.input(d, p)
+	in, root, inErr := e.input(ctx, d, p, u)
 	w := <-joined
 	if w.err == nil && w.sandbox != nil {
 		p.open = append(p.open, w.sandbox.NS)
@@ -85,13 +86,17 @@ func (e *Engine) wire(ctx context.Context, d *definition) (*network.Sandbox, err
 		return nil, nil
 	}
 	r := network.JoinRequest{
-		ContainerID: d.ID, Name: d.Name, Network: mode.NetworkName(), Ports: d.HostConfig.PortBindings,
+		ContainerID: d.ID, Name: d.Name, Hostname: d.Config.Hostname, Network: e.primary(d), Ports: d.HostConfig.PortBindings,
 		Exposed: d.Config.ExposedPorts, PublishAll: d.HostConfig.PublishAllPorts,
 	}
 	if d.Config.NetworkDisabled {
 		r.Network = dockernet.NetworkNone
 	}
 	r.Endpoint = d.Endpoints[r.Network]
+	if len(d.Endpoints) > 1 && !d.Config.NetworkDisabled {
+		r.More = maps.Clone(d.Endpoints)
+		delete(r.More, r.Network)
+	}
 	for key, value := range d.HostConfig.Sysctls {
 		if strings.HasPrefix(key, "net.") {
 			if r.Sysctls == nil {
@@ -107,7 +112,7 @@ func (e *Engine) wire(ctx context.Context, d *definition) (*network.Sandbox, err
 const maxAccounts = 4 << 20
 
 // input collects what the specification depends on, but for what the network tells.
-func (e *Engine) input(d *definition, p *launchPlan) (in spec.Input, root *sys.Overlay, err error) {
+func (e *Engine) input(ctx context.Context, d *definition, p *launchPlan, u *undo.Stack) (in spec.Input, root *sys.Overlay, err error) {
 	in = spec.Input{
 		ID: d.ID, Name: d.Name, Config: d.Config, HostConfig: d.HostConfig,
 		CgroupParent: e.cfg.CgroupParent, InitPath: e.cfg.InitPath, Host: e.host,
@@ -119,7 +124,7 @@ func (e *Engine) input(d *definition, p *launchPlan) (in spec.Input, root *sys.O
 	if in.User, err = e.user(d, d.Config.User); err != nil {
 		return in, nil, err
 	}
-	if in.Mounts, p.open, err = mountsOf(d); err != nil {
+	if in.Mounts, p.open, err = e.mountsOf(ctx, d, in.User, u); err != nil {
 		return in, nil, err
 	}
 	return in, &overlay, e.devices(d, &in)
@@ -169,6 +174,9 @@ func (e *Engine) share(d *definition, in *spec.Input, s *network.Sandbox, u *und
 	}
 	who, err := e.identify(d, s)
 	if err != nil {
+		return err
+	}
+	if who.links, err = e.linkLines(d); err != nil {
 		return err
 	}
 	files, err := e.writeFiles(d.ID, who)

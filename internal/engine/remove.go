@@ -98,6 +98,7 @@ func (e *Engine) dismantle(ctx context.Context, c *container, volumes bool, code
 		}
 	}
 	e.cfg.Volumes.Release(c.id)
+	e.networks.Forget(c.id)
 	if volumes {
 		e.removeVolumes(ctx, anonymous)
 	}
@@ -105,12 +106,13 @@ func (e *Engine) dismantle(ctx context.Context, c *container, volumes bool, code
 		return err
 	}
 	e.emit(c, events.ActionDestroy, nil)
+	e.departed.add(c.id, code)
 	e.index.remove(c, d.Name)
 	c.finish(code)
 	c.gone.fire(code)
 	e.clearBehind(c, func(ctx context.Context) error {
 		return errors.Join(
-			e.tasks.Delete(ctx, c.id), e.unshare(d), e.cfg.Layers.Remove(ctx, c.id), e.removeHome(c.id))
+			e.tasks.Delete(ctx, c.id), e.unshare(d), e.cfg.Layers.Remove(ctx, c.id), e.removeImages(ctx, d), e.removeHome(c.id))
 	})
 	return nil
 }

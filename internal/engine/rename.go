@@ -42,6 +42,7 @@ func (e *Engine) Rename(ctx context.Context, name, newName string) error {
 		}
 		return err
 	}
+	e.networks.Rename(c.id, newName)
 	e.emit(c, events.ActionRename, map[string]string{"oldName": "/" + d.Name})
 	return nil
 }

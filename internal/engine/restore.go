@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/moby/moby/api/types/mount"
+
 	"github.com/kistdev/kist/internal/network"
 	"github.com/kistdev/kist/internal/task"
 )
@@ -73,9 +75,13 @@ func (e *Engine) tasksHeld(ctx context.Context) (map[string]task.Status, error) 
 func (e *Engine) revive(ctx context.Context, c *container, t task.Status) (*network.Held, error) {
 	d, st := c.look()
 	for i := range d.Mounts {
-		if m := &d.Mounts[i]; m.Name != "" {
+		if m := &d.Mounts[i]; m.Type == mount.TypeVolume {
 			if err := e.cfg.Volumes.Use(m.Name, c.id); err != nil {
 				slog.Warn("volume of container", "id", c.id, "volume", m.Name, "error", err)
+			} else if st.Phase.alive() && t.ID != "" {
+				if _, err := e.cfg.Volumes.Mount(ctx, m.Name, c.id); err != nil {
+					slog.Warn("volume of container", "id", c.id, "volume", m.Name, "error", err)
+				}
 			}
 		}
 	}
@@ -85,7 +91,7 @@ func (e *Engine) revive(ctx context.Context, c *container, t task.Status) (*netw
 	case st.Phase.alive() && t.ID != "":
 		// An exit that happened meanwhile comes as an event, for which the row must say running.
 		e.watch(c)
-		return &network.Held{ContainerID: c.id, Name: d.Name, Networks: st.Networks, Ports: st.Ports, PID: st.PID}, nil
+		return &network.Held{ContainerID: c.id, Name: d.Name, Networks: st.Networks, Ports: st.Ports, PID: st.PID, Hostname: d.Config.Hostname}, nil
 	case st.Phase.alive():
 		return nil, e.lost(ctx, c)
 	case t.ID != "": // Its start had not been acknowledged to anybody, and its wiring is not known.
@@ -116,15 +122,18 @@ func (e *Engine) lost(ctx context.Context, c *container) error {
 // sweep clears away what has no row.
 func (e *Engine) sweep(ctx context.Context, tasks map[string]task.Status) error {
 	var errs []error
-	for id := range tasks {
+	for id, t := range tasks {
 		if e.index.get(id) == nil {
+			if t.Exit != nil {
+				e.departed.add(id, t.Exit.Code)
+			}
 			errs = append(errs, e.tasks.Delete(ctx, id))
 		}
 	}
 	roots, err := e.cfg.Layers.Prepared()
 	errs = append(errs, err)
 	for _, id := range roots {
-		if e.index.get(id) == nil {
+		if e.index.get(ownerOf(id)) == nil {
 			errs = append(errs, e.cfg.Layers.Remove(ctx, id))
 		}
 	}
@@ -133,6 +142,12 @@ func (e *Engine) sweep(ctx context.Context, tasks map[string]task.Status) error 
 	}
 	if err := e.sweepDir(filepath.Join(e.cfg.DataRoot, "containers"), os.RemoveAll); err != nil {
 		return err
+	}
+	if err := e.sweepDir(filepath.Join(e.cfg.ExecRoot, "images"), unmountImages); err != nil {
+		return err
+	}
+	if err := e.cfg.Volumes.Settle(); err != nil {
+		slog.Warn("a volume that nobody uses stays mounted", "error", err)
 	}
 	return e.sweepDir(filepath.Join(e.cfg.ExecRoot, "shm"), unmountShm)
 }

@@ -26,6 +26,51 @@ func (e *Engine) Start(ctx context.Context, name string) error {
 		return err
 	}
 	defer c.op.release()
+	if err := startable(c); err != nil {
+		return err
+	}
+	c.backoff.reset()
+	// A start that has begun is finished, even when whoever asked for it goes away.
+	return e.start(context.WithoutCancel(ctx), c, 0, nil)
+}
+
+// StartAttached is Attach, without the log, and then Start: the stream is on its way to the keeper while the start is prepared.
+func (e *Engine) StartAttached(ctx context.Context, name string, o AttachOptions) error {
+	c, err := e.index.find(name)
+	if err != nil {
+		return err
+	}
+	keys, err := detachKeys(o.DetachKeys)
+	if err != nil {
+		return err
+	}
+	if err := c.op.acquire(ctx); err != nil {
+		return err
+	}
+	defer c.op.release()
+	if err := startable(c); err != nil {
+		return err
+	}
+	ctx = context.WithoutCancel(ctx)
+	if err := c.settle(ctx); err != nil {
+		return err
+	}
+	d, _ := c.look()
+	s, err := e.hijack(c, d, o)
+	if err != nil {
+		return err
+	}
+	joined := make(chan error, 1)
+	go func() {
+		joined <- e.join(ctx, d, o, keys, s)
+		_ = s.File.Close() // The keeper has its own descriptor of it.
+	}()
+	c.backoff.reset()
+	return e.start(ctx, c, 0, joined)
+}
+
+// startable refuses a container in a phase that no start leads from.
+func startable(c *container) error {
 	switch _, st := c.look(); st.Phase {
 	case running:
 		return fmt.Errorf("container %s is already started: %w", c.id, errdefs.ErrNotModified)
@@ -34,19 +79,19 @@ func (e *Engine) Start(ctx context.Context, name string) error {
 	case removing:
 		return fmt.Errorf("container is marked for removal and cannot be started: %w", errdefs.ErrConflict)
 	}
-	c.backoff.reset()
-	// A start that has begun is finished, even when whoever asked for it goes away.
-	return e.start(context.WithoutCancel(ctx), c, 0)
+	return nil
 }
 
-// start is Start with the lock held. restarts is the new count of restarts.
-func (e *Engine) start(ctx context.Context, c *container, restarts int) error {
-	err := e.launch(ctx, c, restarts)
+// start is Start with the lock held. restarts is the new count of restarts; joined, if any, tells that the keeper has what is to
+// be attached before the process runs.
+func (e *Engine) start(ctx context.Context, c *container, restarts int, joined <-chan error) error {
+	err := e.launch(ctx, c, restarts, joined)
 	if err == nil {
 		d, st := c.look()
 		e.emitMounts(d)
 		e.emitNetworks(c.id, events.ActionConnect, st.Networks)
 		e.emit(c, events.ActionStart, nil)
+		e.relink(d)
 		return nil
 	}
 	if failed := e.startFailed(ctx, c, err); failed != nil {
@@ -56,7 +101,7 @@ func (e *Engine) start(ctx context.Context, c *container, restarts int) error {
 }
 
 // launch puts up all that a run needs, and lets the process go. When a step fails, everything is taken down again.
-func (e *Engine) launch(ctx context.Context, c *container, restarts int) (err error) {
+func (e *Engine) launch(ctx context.Context, c *container, restarts int, joined <-chan error) (err error) {
 	if err := c.settle(ctx); err != nil {
 		return err
 	}
@@ -68,7 +113,13 @@ func (e *Engine) launch(ctx context.Context, c *container, restarts int) (err er
 	}()
 	d, st := c.look()
 	p, err := e.plan(ctx, d, &u)
+	if joined != nil {
+		err = errors.Join(err, <-joined)
+	}
 	if err != nil {
+		if p != nil {
+			p.close()
+		}
 		return err
 	}
 	u.Push("delete task", func(ctx context.Context) error { return e.tasks.Delete(ctx, c.id) })

@@ -86,7 +86,7 @@ func (e *Engine) restartLater(c *container, ran time.Duration, restarts int) {
 		}
 		c.backoff.timer = nil
 		// Begun is finished, even when the engine is closing.
-		if err := e.start(context.WithoutCancel(ctx), c, restarts); err != nil {
+		if err := e.start(context.WithoutCancel(ctx), c, restarts, nil); err != nil {
 			slog.Warn("restart of container", "id", c.id, "error", err)
 		}
 	})

@@ -108,8 +108,6 @@ func validateHost(h *docker.HostConfig) error {
 	switch {
 	case len(h.StorageOpt) > 0:
 		return invalid("--storage-opt is not supported: writable layers have no size limit here")
-	case len(h.Links) > 0:
-		return fmt.Errorf("links between containers are not served: %w", errdefs.ErrNotImplemented)
 	}
 	_, err := logfile.ParseConfig(h.LogConfig.Type, "/log", h.LogConfig.Config)
 	return err

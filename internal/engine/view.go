@@ -4,15 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/mount"
 
-	"github.com/kistdev/kist/internal/archive"
 	"github.com/kistdev/kist/internal/sys"
 )
 
@@ -22,9 +23,16 @@ type view struct {
 	// name is the path inside root.
 	name     string
 	readOnly bool
+	// release, when set, ends what was put up for the view.
+	release func()
 }
 
-func (v *view) close() { _ = v.root.Close() }
+func (v *view) close() {
+	_ = v.root.Close()
+	if v.release != nil {
+		v.release()
+	}
+}
 
 // open gives the view at name: through the first process of a container that runs; else through its root filesystem, or
 // what was mounted over it there.
@@ -47,14 +55,45 @@ func (e *Engine) open(c *container, name string) (*view, error) {
 		return v, nil
 	}
 	v.close()
-	if root, rest, err = m.open(rest); err != nil {
+	return e.openMounted(m, rest)
+}
+
+// openMounted is the view into something that is mounted in a container which does not run.
+func (e *Engine) openMounted(m *mountPoint, rest string) (*view, error) {
+	v := &view{readOnly: m.ReadOnly}
+	var err error
+	switch m.Type {
+	case mount.TypeImage:
+		if v.root, err = e.cfg.Layers.OpenRoot(m.Root); err != nil {
+			return nil, err
+		}
+		v.name = path.Join("/", m.Subpath, rest)
+		return v, nil
+	case mount.TypeVolume:
+		user := "copy " + newID()
+		if _, err := e.cfg.Volumes.Mount(context.Background(), m.Name, user); err != nil {
+			return nil, err
+		}
+		v.release = func() {
+			if err := e.cfg.Volumes.Unmount(user); err != nil {
+				slog.Warn("unmount volume", "volume", m.Name, "error", err)
+			}
+		}
+	}
+	if v.root, v.name, err = m.open(rest); err != nil {
+		if v.release != nil {
+			v.release()
+		}
 		return nil, err
 	}
-	return &view{root: root, name: rest, readOnly: m.ReadOnly}, nil
+	return v, nil
 }
 
 // open opens what is mounted, and gives the path in it. A mount of a single file is seen through the file's directory.
 func (m *mountPoint) open(rest string) (*sys.Root, string, error) {
+	if m.Source == "" {
+		return nil, "", fmt.Errorf("%s is not a directory of the host: %w", m.Target, errdefs.ErrNotFound)
+	}
 	if m.Subpath != "" {
 		f, err := openBeneath(m.Source, m.Subpath)
 		if err != nil {
@@ -127,24 +166,5 @@ func (e *Engine) fill(ctx context.Context, id string, m *mountPoint) error {
 		return err
 	}
 	defer func() { _ = root.Close() }()
-	st, err := root.Stat(m.Target)
-	if os.IsNotExist(err) || err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	to, err := sys.OpenRoot(m.Source)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = to.Close() }()
-	if err := archive.Copy(ctx, root, m.Target, to, "/"); err != nil {
-		return err
-	}
-	// Docker's volumes take the directory's owner and mode over, too.
-	if err := os.Lchown(m.Source, int(st.Uid), int(st.Gid)); err != nil {
-		return err
-	}
-	return unix.Chmod(m.Source, st.Mode&0o7777)
+	return e.cfg.Volumes.CopyUp(ctx, m.Name, id, root, m.Target)
 }

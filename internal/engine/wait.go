@@ -7,9 +7,14 @@ import (
 )
 
 // Wait returns a channel that delivers one response when the condition holds, or is closed when ctx ends. What happens
-// after Wait has returned is not missed.
+// after Wait has returned is not missed. That a container is removed can also be waited for when it was, by its full id.
 func (e *Engine) Wait(ctx context.Context, name string, condition docker.WaitCondition) (<-chan docker.WaitResponse, error) {
 	c, err := e.index.find(name)
+	if code, ok := e.departed.code(name); ok && err != nil && condition == docker.WaitConditionRemoved {
+		answer := make(chan docker.WaitResponse, 1)
+		answer <- docker.WaitResponse{StatusCode: int64(code)}
+		return answer, nil
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/containerd/errdefs"
 	docker "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
+	dockernet "github.com/moby/moby/api/types/network"
 	"github.com/opencontainers/go-digest"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
@@ -81,6 +82,35 @@ func (w *wires) Restore(_ context.Context, running []network.Held) error {
 		w.joined[h.ContainerID] = true
 	}
 	return nil
+}
+
+func (w *wires) Resolve(name string) (string, error) {
+	if name == dockernet.NetworkDefault {
+		name = dockernet.NetworkBridge
+	}
+	return name, nil
+}
+
+func (w *wires) Check(string, *dockernet.EndpointSettings) error { return nil }
+func (w *wires) Kind(string) string                              { return "bridge" }
+func (w *wires) Rename(string, string)                           {}
+func (w *wires) Forget(string)                                   {}
+
+func (w *wires) Connect(_ context.Context, _, name string, s *dockernet.EndpointSettings, _ *os.File) (string, *dockernet.EndpointSettings, error) {
+	made := s.Copy()
+	if made == nil {
+		made = &dockernet.EndpointSettings{}
+	}
+	made.NetworkID = "id of " + name
+	return name, made, nil
+}
+
+func (w *wires) Disconnect(_ context.Context, _, name string, _ *os.File) (string, *dockernet.EndpointSettings, error) {
+	return name, &dockernet.EndpointSettings{NetworkID: "id of " + name}, nil
+}
+
+func (w *wires) Publish(_ context.Context, _ string, add, _ dockernet.PortMap) (dockernet.PortMap, error) {
+	return add, nil
 }
 
 func (w *wires) Warnings() []string { return []string{"there is no network"} }

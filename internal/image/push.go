@@ -98,6 +98,10 @@ func (s *Store) pushOne(ctx context.Context, repo *registry.Repository, e entry,
 	for d := range set {
 		lease.Hold(d)
 	}
+	if r, err = s.materialize(ctx, lease, r); err != nil {
+		return err
+	}
+	e.desc = r.desc
 	p := &push{s: s, repo: repo, r: r, name: e.name, report: o.Report}
 	if err := p.blobs(ctx); err != nil {
 		return err

@@ -124,7 +124,7 @@ func (s *Store) planEntry(plan *saving, e entry, wish []ocispec.Platform) ([]oci
 		return nil, checkPlatform(e.name, r.config.Platform, &wish[0])
 	}
 	for _, l := range r.manifest.Layers {
-		if !s.content.Has(l.Digest) {
+		if !s.hasBlob(l) {
 			return nil, fmt.Errorf("layer %s is not stored here: %w", l.Digest, errdefs.ErrNotFound)
 		}
 	}
@@ -166,14 +166,18 @@ func blobName(d digest.Digest) string {
 
 func (s *Store) writeArchive(ctx context.Context, plan *saving, w io.Writer) error {
 	tw := tar.NewWriter(w)
-	for _, file := range []struct {
+	type file struct {
 		name    string
 		content any
-	}{
+	}
+	files := []file{
 		{ocispec.ImageLayoutFile, ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion}},
 		{ocispec.ImageIndexFile, plan.index},
-		{"manifest.json", plan.docker},
-	} {
+	}
+	if plan.docker != nil {
+		files = append(files, file{"manifest.json", plan.docker})
+	}
+	for _, file := range files {
 		raw, err := json.Marshal(file.content)
 		if err != nil {
 			return err
@@ -191,7 +195,7 @@ func (s *Store) writeArchive(ctx context.Context, plan *saving, w io.Writer) err
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := s.writeBlob(tw, d); err != nil {
+		if err := s.writeBlob(ctx, tw, d); err != nil {
 			return err
 		}
 	}
@@ -201,12 +205,12 @@ func (s *Store) writeArchive(ctx context.Context, plan *saving, w io.Writer) err
 // epoch dates everything in an archive, so that the same images make the same archive.
 var epoch = time.Unix(0, 0)
 
-func (s *Store) writeBlob(tw *tar.Writer, d ocispec.Descriptor) error {
-	size, err := s.content.Size(d.Digest)
+func (s *Store) writeBlob(ctx context.Context, tw *tar.Writer, d ocispec.Descriptor) error {
+	size, err := s.blobSize(d)
 	if err != nil {
 		return err
 	}
-	r, err := s.content.Open(d.Digest)
+	r, err := s.openBlob(ctx, d)
 	if err != nil {
 		return err
 	}

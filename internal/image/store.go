@@ -39,6 +39,8 @@ type Options struct {
 	Events *event.Bus
 	// InUse tells which images containers use, so that they are neither removed nor collected: container id by image id.
 	InUse func() map[digest.Digest][]string
+	// Keep lists layers that others than images need: the build cache.
+	Keep func() []digest.Digest
 	// Insecure and Mirrors are the daemon's --insecure-registry and --registry-mirror; a mirror may name the registry it
 	// stands for: "registry.example=https://mirror".
 	Insecure, Mirrors []string
@@ -55,6 +57,7 @@ type Store struct {
 	events  *event.Bus
 	client  *registry.Client
 	inUse   func() map[digest.Digest][]string
+	keep    func() []digest.Digest
 	catalog catalog
 
 	mu      sync.Mutex // guards records
@@ -74,7 +77,7 @@ func Open(o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		content: blobs, layers: o.Layers, events: o.Events, client: client, inUse: o.InUse,
+		content: blobs, layers: o.Layers, events: o.Events, client: client, inUse: o.InUse, keep: o.Keep,
 		records: map[digest.Digest]*record{},
 	}
 	if s.events == nil {
@@ -82,6 +85,9 @@ func Open(o Options) (*Store, error) {
 	}
 	if s.inUse == nil {
 		s.inUse = func() map[digest.Digest][]string { return nil }
+	}
+	if s.keep == nil {
+		s.keep = func() []digest.Digest { return nil }
 	}
 	if err := s.loadCatalog(); err != nil {
 		return nil, err
@@ -96,6 +102,7 @@ func (s *Store) recover() error {
 		return err
 	}
 	ctx := context.Background()
+	needed.add(s.keep()...)
 	if _, err := s.layers.Collect(ctx, needed.has); err != nil {
 		return fmt.Errorf("collect layers: %w", err)
 	}
@@ -169,8 +176,10 @@ func (s *Store) collect(ctx context.Context) (int64, error) {
 	won, err := s.content.Sweep(func(leased content.Keep) (content.Keep, error) {
 		needed := s.reachable()
 		s.markUsed(needed)
+		kept := digests{}
+		kept.add(s.keep()...)
 		var err error
-		fromLayers, err = s.layers.Collect(ctx, func(d digest.Digest) bool { return leased(d) || needed.has(d) })
+		fromLayers, err = s.layers.Collect(ctx, func(d digest.Digest) bool { return leased(d) || needed.has(d) || kept.has(d) })
 		return needed.has, err
 	})
 	if err != nil {

@@ -26,8 +26,13 @@ func (k *keeper) adopt(m *task.Message) error {
 		return err
 	}
 	got := map[task.Slot]int{}
+	var sockets []int
 	for i, slot := range h.Slots {
-		if i < len(m.FDs) {
+		switch {
+		case i >= len(m.FDs):
+		case slot == task.SlotSocket:
+			sockets = append(sockets, m.FDs[i])
+		default:
 			got[slot] = m.FDs[i]
 		}
 	}
@@ -66,6 +71,7 @@ func (k *keeper) adopt(m *task.Message) error {
 	}
 	p := newProcess(c, h.ExecID, rt, s, h.Stdin)
 	p.closesInput = h.ExecID != ""
+	p.hold(sockets)
 	if h.ExecID == "" {
 		k.resume(c, p, h.State != task.Created)
 	}
@@ -122,6 +128,7 @@ func (p *process) take() {
 
 // settle makes it a process whose end has been dealt with.
 func (p *process) settle(x *task.Exit) {
+	p.letSocketsGo()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.exit, p.gone = x, true

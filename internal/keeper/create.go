@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -24,7 +25,8 @@ func (s *session) create(ctx context.Context, m *task.Message) error {
 		m.CloseFDs()
 		return err
 	}
-	netns := takeNetNS(&r, m)
+	netns, sockets := takeNetwork(&r, m)
+	defer func() { closeFDs(sockets) }()
 	if netns != nil {
 		defer netns.Close()
 	}
@@ -54,6 +56,8 @@ func (s *session) create(ctx context.Context, m *task.Message) error {
 		c.files.Unlock()
 		return err
 	}
+	p.hold(sockets)
+	sockets = nil
 	held, fds := p.held()
 	if !r.Start {
 		held.State = task.Created
@@ -80,14 +84,22 @@ func (p *process) mustAwait() {
 	}
 }
 
-func takeNetNS(r *task.CreateMessage, m *task.Message) *os.File {
-	if len(r.Slots) == 1 && r.Slots[0] == task.SlotNetNS && len(m.FDs) == 1 {
-		f := os.NewFile(uintptr(m.FDs[0]), "netns")
-		m.FDs = nil
-		return f
+// takeNetwork takes the network namespace and the sockets in it that came with the message.
+func takeNetwork(r *task.CreateMessage, m *task.Message) (netns *os.File, sockets []int) {
+	if len(r.Slots) == 0 || r.Slots[0] != task.SlotNetNS || len(m.FDs) != len(r.Slots) {
+		m.CloseFDs()
+		return nil, nil
 	}
-	m.CloseFDs()
-	return nil
+	for i, slot := range r.Slots[1:] {
+		if slot == task.SlotSocket {
+			sockets = append(sockets, m.FDs[i+1])
+		} else {
+			unix.Close(m.FDs[i+1])
+		}
+	}
+	netns = os.NewFile(uintptr(m.FDs[0]), "netns")
+	m.FDs = nil
+	return netns, sockets
 }
 
 // lockUnlessRemoving locks k.mu at a moment when no removal of id's last task is under way.
@@ -134,7 +146,15 @@ func (k *keeper) unreserve(c *container) {
 // makeFirst makes the process with its log and streams, paused. The record comes first, so that a keeper that dies in
 // between leaves no cgroup that the next one cannot find; the log, which is on a disk, is opened beside it.
 func (k *keeper) makeFirst(ctx context.Context, c *container, r *task.CreateMessage, message []byte, netns *os.File) (*process, error) {
-	if err := k.records.writeTask(r.ID, message); err != nil {
+	if r.Private {
+		var err error
+		if message, err = withoutEnv(r); err != nil {
+			return nil, fmt.Errorf("create container %s: %w", short(r.ID), err)
+		}
+	}
+	err := k.records.writeTask(r.ID, message)
+	k.recent.forget(r.ID)
+	if err != nil {
 		return nil, fmt.Errorf("create container %s: %w", short(r.ID), err)
 	}
 	prepared := make(chan error, 1)
@@ -148,6 +168,9 @@ func (k *keeper) makeFirst(ctx context.Context, c *container, r *task.CreateMess
 		prepared <- err
 	}()
 	p, err := k.spawn(c, "", r.Spec.Process, r.Stdin, func(io runtime.Stdio) (*runtime.Process, error) {
+		if r.Merged {
+			io.Stderr = io.Stdout
+		}
 		return k.rt.Create(ctx, runtime.Bundle{ID: r.ID, Spec: r.Spec, Rootfs: r.Rootfs, NetNS: netns}, io)
 	})
 	if perr := <-prepared; perr != nil {
@@ -162,6 +185,18 @@ func (k *keeper) makeFirst(ctx context.Context, c *container, r *task.CreateMess
 		return p, fmt.Errorf("create container %s: %w", short(r.ID), err)
 	}
 	return p, nil
+}
+
+// withoutEnv is the record of a task whose environment is nobody's business.
+func withoutEnv(r *task.CreateMessage) ([]byte, error) {
+	record, spec, process := *r, *r.Spec, *r.Spec.Process
+	process.Env = nil
+	spec.Process, record.Spec = &process, &spec
+	if spec.Linux != nil {
+		linux := *spec.Linux
+		linux.Seccomp, spec.Linux = nil, &linux
+	}
+	return json.Marshal(record)
 }
 
 // configure takes over from the request what matters later.

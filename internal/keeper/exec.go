@@ -30,10 +30,7 @@ func (s *session) exec(ctx context.Context, m *task.Message) error {
 	if c.find(r.ExecID) != nil {
 		return fmt.Errorf("exec %s exists: %w", r.ExecID, errdefs.ErrAlreadyExists)
 	}
-	created, err := s.k.records.readTask(r.ID, taskSuffix)
-	if err == nil {
-		err = s.k.profiles.complete(created)
-	}
+	created, err := s.k.created(r.ID)
 	if err != nil {
 		return fmt.Errorf("exec in container %s: %w", short(r.ID), err)
 	}
@@ -46,12 +43,15 @@ func (s *session) exec(ctx context.Context, m *task.Message) error {
 		return fmt.Errorf("exec in container %s: %w", short(r.ID), execError(err))
 	}
 	p.closesInput = true
+	p.starting.Lock()
 	c.addProcess(p)
 	if err := p.listen(); err != nil {
+		p.starting.Unlock()
 		return fmt.Errorf("exec in container %s: %w", short(r.ID), err)
 	}
 	held, fds := p.held()
 	s.reply(m.Number, task.Reply{Held: &held}, fds...)
+	p.starting.Unlock()
 	p.mustAwait()
 	return nil
 }

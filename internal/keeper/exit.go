@@ -17,6 +17,7 @@ func (p *process) onExit() {
 	failed := p.failed
 	p.starting.Unlock()
 	at := time.Now()
+	p.letSocketsGo()
 	status, known := p.status()
 	p.k.mu.Lock()
 	if p.k.children[p.pid] == p { // the number may be a new process's by now

@@ -50,6 +50,7 @@ type keeper struct {
 	poll     *poller
 	records  records
 	profiles profiles
+	recent   recent
 	linger   time.Duration
 
 	// making is held for reading while runtime makes processes, whose children sweep must not reap.

@@ -34,7 +34,8 @@ type process struct {
 	err                        *stream
 	watch                      *watch
 
-	// starting is held while the process is let go and its client is told; its exit is dealt with afterwards.
+	// starting is held while the process is let go and its client is told; its exit, and the end of its input, are told
+	// afterwards.
 	starting sync.Mutex
 	failed   bool // it never became the program: nobody wants to hear of its exit; guarded by starting
 
@@ -44,6 +45,8 @@ type process struct {
 	released bool // the pidfd and the terminal are closed
 	oom      *oomWatch
 	gone     bool          // no attachment joins any more
+	sockets  []int         // in its network, for whoever listens on them
+	over     bool          // it has ended: sockets are closed
 	exited   chan struct{} // closed when exit is set, and on disk
 }
 
@@ -170,6 +173,10 @@ func (p *process) closeInput() {
 	if !p.input.close(!p.tty) {
 		return
 	}
+	// A client that is being told of the process gets its copy first: told to close what it does not have yet, it would
+	// keep the pipe open for ever.
+	p.starting.Lock()
+	defer p.starting.Unlock()
 	p.k.mu.Lock()
 	defer p.k.mu.Unlock()
 	for s := range p.k.sessions {
@@ -223,6 +230,9 @@ func (p *process) held() (task.Held, []int) {
 			add(task.SlotConsole, dup(p.consoleNumber))
 		}
 	}
+	for _, fd := range p.sockets {
+		add(task.SlotSocket, dup(fd))
+	}
 	p.mu.Unlock()
 	if h.Exit != nil {
 		h.State = task.Stopped
@@ -236,6 +246,25 @@ func (p *process) held() (task.Held, []int) {
 	add(task.SlotStdout, p.out.dup())
 	add(task.SlotStderr, p.err.dup())
 	return h, fds
+}
+
+// hold keeps sockets open until the process has ended.
+func (p *process) hold(sockets []int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.over {
+		closeFDs(sockets)
+		return
+	}
+	p.sockets = sockets
+}
+
+// letSocketsGo closes the sockets, so that the process's network can go.
+func (p *process) letSocketsGo() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	closeFDs(p.sockets)
+	p.sockets, p.over = nil, true
 }
 
 func closeFDs(fds []int) {

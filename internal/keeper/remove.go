@@ -56,11 +56,13 @@ func (k *keeper) remove(ctx context.Context, id string) error {
 		k.unreserve(c)
 		return err
 	}
+	k.recent.forget(id)
 	done := make(chan struct{})
 	k.mu.Lock()
 	k.removing[id] = done
 	k.mu.Unlock()
 	k.drop(c, p, true)
+	p.rt.Unmount() // When the reply comes, nothing is mounted any more on the writable layer.
 	k.wg.Add(1)
 	go func() {
 		defer k.wg.Done()

@@ -26,11 +26,13 @@ func (k *keeper) trimSoon() {
 	defer k.mu.Unlock()
 	switch {
 	case k.shutting:
+		return
 	case k.trim == nil:
-		k.trim = time.AfterFunc(trimAfter, trim)
-	case !k.trim.Reset(trimAfter): // the first request after a rest
-		debug.SetGCPercent(garbageBusy)
+		k.trim = time.AfterFunc(trimAfter, func() { k.recent.forget(""); trim() })
+	case k.trim.Reset(trimAfter): // It was awake.
+		return
 	}
+	debug.SetGCPercent(garbageBusy)
 }
 
 // trim gives back the heap's free pages, and lets go of the program's own: the page cache still has them, and what is

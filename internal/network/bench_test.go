@@ -43,7 +43,7 @@ func BenchmarkJoin(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				s.NS.Close()
+				s.Close()
 				if err := m.Leave(context.Background(), "c"); err != nil {
 					b.Fatal(err)
 				}
@@ -95,7 +95,7 @@ func BenchmarkParallelJoin(b *testing.B) {
 				b.Error(err)
 				return
 			}
-			s.NS.Close()
+			s.Close()
 			if err := m.Leave(context.Background(), id); err != nil {
 				b.Error(err)
 			}

@@ -8,21 +8,28 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
+	"sync"
 
 	"github.com/containerd/errdefs"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/kistdev/kist/internal/fault"
+	"github.com/kistdev/kist/internal/network/ipam"
 )
 
-// bridge is the default network's link on the host.
+// bridge is a network's link on the host.
 type bridge struct {
 	name  string
 	index int
 	mtu   int
-	addr  netip.Prefix // the gateway, with the prefix
-	own   bool         // made by us, and not merely used because the user named it
+	ipv6  bool
+	apart bool // its ports are kept from each other
+	own   bool // made by us, and not merely used because the user named it
+
+	mu    sync.Mutex // guards parts
+	parts []*part    // the bridge itself first
 }
 
 const defaultMTU = 1500
@@ -39,34 +46,53 @@ func dump[T any](list func() ([]T, error)) ([]T, error) {
 }
 
 // openBridge finds or makes the instance's bridge, and sets it right.
-func openBridge(h *netlink.Handle, c *Config) (*bridge, error) {
+func openBridge(h *netlink.Handle, c *Config, lans []row) (*bridge, netip.Prefix, error) {
 	link, err := findBridge(h, c)
 	if err != nil {
-		return nil, err
+		return nil, netip.Prefix{}, err
 	}
 	if link == nil {
-		if link, err = makeBridge(h, c); err != nil {
-			return nil, err
+		if link, err = makeBridge(h, c.Bridge, c.alias()); err != nil {
+			return nil, netip.Prefix{}, err
 		}
 	}
-	b := &bridge{name: link.Attrs().Name, index: link.Attrs().Index, own: link.Attrs().Alias == c.alias()}
-	if b.addr, err = bridgeAddress(h, c, link); err != nil {
-		return nil, err
+	b := newBridge(link, c.alias())
+	addr, err := bridgeAddress(h, c, link, lans)
+	if err != nil {
+		return nil, netip.Prefix{}, err
 	}
+	return b, addr, b.bringUp(h, link, 0)
+}
+
+func newBridge(link netlink.Link, alias string) *bridge {
+	at := link.Attrs()
+	b := &bridge{name: at.Name, index: at.Index, own: at.Alias == alias}
+	b.parts = []*part{{name: b.name, index: b.index}}
+	return b
+}
+
+// bringUp sets the bridge right. An MTU of 0 is that of the default route for a bridge of our own.
+func (b *bridge) bringUp(h *netlink.Handle, link netlink.Link, mtu int) error {
 	if b.mtu = link.Attrs().MTU; b.own {
 		b.mtu = routeMTU(h)
 	}
+	if mtu != 0 {
+		b.mtu = mtu
+	}
 	if link.Attrs().MTU != b.mtu {
 		if err := h.LinkSetMTU(link, b.mtu); err != nil {
-			return nil, fmt.Errorf("set the MTU of bridge %s: %w", b.name, err)
+			return fmt.Errorf("set the MTU of bridge %s: %w", b.name, err)
 		}
+	}
+	if err := prepareHost(b); err != nil {
+		return err
 	}
 	if link.Attrs().Flags&net.FlagUp == 0 {
 		if err := h.LinkSetUp(link); err != nil {
-			return nil, fmt.Errorf("bring up bridge %s: %w", b.name, err)
+			return fmt.Errorf("bring up bridge %s: %w", b.name, err)
 		}
 	}
-	return b, prepareHost(b)
+	return nil
 }
 
 // findBridge returns the bridge to use, or nil after having settled c.Bridge on the name of the one to make. A bridge
@@ -101,26 +127,26 @@ func findBridge(h *netlink.Handle, c *Config) (netlink.Link, error) {
 	}
 }
 
-func makeBridge(h *netlink.Handle, c *Config) (netlink.Link, error) {
+func makeBridge(h *netlink.Handle, name, alias string) (netlink.Link, error) {
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name = c.Bridge
+	attrs.Name = name
 	attrs.HardwareAddr = randomMAC() // else it would change with the ports, under everybody's ARP caches
 	if err := h.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil && !errors.Is(err, unix.EEXIST) {
-		return nil, fmt.Errorf("make bridge %s: %w", c.Bridge, err)
+		return nil, fmt.Errorf("make bridge %s: %w", name, err)
 	}
-	link, err := h.LinkByName(c.Bridge)
+	link, err := h.LinkByName(name)
 	if err != nil {
-		return nil, fmt.Errorf("make bridge %s: %w", c.Bridge, err)
+		return nil, fmt.Errorf("make bridge %s: %w", name, err)
 	}
-	if err := h.LinkSetAlias(link, c.alias()); err != nil {
-		return nil, fmt.Errorf("mark bridge %s: %w", c.Bridge, err)
+	if err := h.LinkSetAlias(link, alias); err != nil {
+		return nil, fmt.Errorf("mark bridge %s: %w", name, err)
 	}
-	link.Attrs().Alias = c.alias()
+	link.Attrs().Alias = alias
 	return link, nil
 }
 
 // bridgeAddress returns the bridge's address, given one if it has none or not the one that BIP asks for.
-func bridgeAddress(h *netlink.Handle, c *Config, link netlink.Link) (netip.Prefix, error) {
+func bridgeAddress(h *netlink.Handle, c *Config, link netlink.Link, lans []row) (netip.Prefix, error) {
 	have, err := dump(func() ([]netlink.Addr, error) { return h.AddrList(link, unix.AF_INET) })
 	if err != nil {
 		return netip.Prefix{}, fmt.Errorf("list the addresses of bridge %s: %w", c.Bridge, err)
@@ -132,7 +158,7 @@ func bridgeAddress(h *netlink.Handle, c *Config, link netlink.Link) (netip.Prefi
 	}
 	want := c.BIP
 	if !want.IsValid() {
-		if want, err = chooseAddress(h, c); err != nil {
+		if want, err = chooseAddress(h, c, lans); err != nil {
 			return netip.Prefix{}, err
 		}
 	}
@@ -146,7 +172,7 @@ func bridgeAddress(h *netlink.Handle, c *Config, link netlink.Link) (netip.Prefi
 	}
 	addr := &netlink.Addr{
 		IPNet:     &net.IPNet{IP: want.Addr().AsSlice(), Mask: net.CIDRMask(want.Bits(), 32)},
-		Broadcast: lastOf(want).AsSlice(),
+		Broadcast: ipam.Last(want).AsSlice(),
 	}
 	if err := h.AddrAdd(link, addr); err != nil {
 		return netip.Prefix{}, fmt.Errorf("give bridge %s the address %s: %w", c.Bridge, want, err)
@@ -156,18 +182,21 @@ func bridgeAddress(h *netlink.Handle, c *Config, link netlink.Link) (netip.Prefi
 
 // chooseAddress returns the address that the instance's bridge had last, or a new one if it never had any or something
 // else has the subnet by now.
-func chooseAddress(h *netlink.Handle, c *Config) (netip.Prefix, error) {
-	used, err := usedPrefixes(h)
+func chooseAddress(h *netlink.Handle, c *Config, lans []row) (netip.Prefix, error) {
+	used, err := usedPrefixes(h, unix.AF_INET)
 	if err != nil {
 		return netip.Prefix{}, err
 	}
+	for i := range lans { // their bridges may not be there yet
+		used = append(used, lans[i].subnets()...)
+	}
 	if b, err := os.ReadFile(c.addressFile()); err == nil && c.StateDir != "" {
 		last, err := netip.ParsePrefix(string(b))
-		if err == nil && last.Addr().Is4() && last.Bits() <= 30 && !overlaps(last.Masked(), used) {
+		if err == nil && last.Addr().Is4() && last.Bits() <= 30 && !ipam.Overlaps(last.Masked(), used) {
 			return last, nil
 		}
 	}
-	subnet, err := chooseSubnet(used)
+	subnet, err := ipam.Choose4(used)
 	if err != nil {
 		return netip.Prefix{}, err
 	}
@@ -207,10 +236,10 @@ func mayReaddress(h *netlink.Handle, link netlink.Link, have []netlink.Addr) err
 }
 
 // usedPrefixes are those of the host's addresses and routes in all tables, and of its name servers.
-func usedPrefixes(h *netlink.Handle) ([]netip.Prefix, error) {
+func usedPrefixes(h *netlink.Handle, family int) ([]netip.Prefix, error) {
 	var used []netip.Prefix
 	routes, err := dump(func() ([]netlink.Route, error) {
-		return h.RouteListFiltered(unix.AF_INET, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+		return h.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list the host's routes: %w", err)
@@ -220,7 +249,7 @@ func usedPrefixes(h *netlink.Handle) ([]netip.Prefix, error) {
 			used = append(used, toPrefix(r.Dst))
 		}
 	}
-	addrs, err := dump(func() ([]netlink.Addr, error) { return h.AddrList(nil, unix.AF_INET) })
+	addrs, err := dump(func() ([]netlink.Addr, error) { return h.AddrList(nil, family) })
 	if err != nil {
 		return nil, fmt.Errorf("list the host's addresses: %w", err)
 	}
@@ -229,8 +258,8 @@ func usedPrefixes(h *netlink.Handle) ([]netip.Prefix, error) {
 	}
 	if host, err := readHostResolv(); err == nil {
 		for _, s := range host.Servers {
-			if s.Is4() {
-				used = append(used, netip.PrefixFrom(s, 32))
+			if s.Is4() == (family == unix.AF_INET) {
+				used = append(used, netip.PrefixFrom(s, s.BitLen()))
 			}
 		}
 	}
@@ -263,13 +292,31 @@ func routeMTU(h *netlink.Handle) int {
 // prepareHost lets the host forward, and lets 127.0.0.1 be translated towards the bridge. Forwarding is never turned off
 // again: others may rely on it by then.
 func prepareHost(b *bridge) error {
-	settings := []struct{ path, value string }{
+	settings := []sysctl{
 		{"/proc/sys/net/ipv4/ip_forward", "1"},
 		{"/proc/sys/net/ipv4/conf/" + b.name + "/route_localnet", "1"},
 	}
-	if b.own {
-		settings = append(settings, struct{ path, value string }{"/proc/sys/net/ipv6/conf/" + b.name + "/disable_ipv6", "1"})
+	switch {
+	case b.ipv6:
+		if err := forward6(); err != nil {
+			return err
+		}
+		settings = append(
+			settings,
+			sysctl{"/proc/sys/net/ipv6/conf/" + b.name + "/disable_ipv6", "0"},
+			sysctl{"/proc/sys/net/ipv6/conf/" + b.name + "/accept_ra", "0"}, // containers are no routers
+		)
+	case b.own:
+		settings = append(settings, sysctl{"/proc/sys/net/ipv6/conf/" + b.name + "/disable_ipv6", "1"})
 	}
+	return setAll(settings)
+}
+
+// sysctl is a file below /proc/sys and what is to be in it.
+type sysctl struct{ path, value string }
+
+// setAll writes what is not there already.
+func setAll(settings []sysctl) error {
 	for _, s := range settings {
 		have, err := os.ReadFile(s.path)
 		if errors.Is(err, os.ErrNotExist) { // no IPv6
@@ -283,6 +330,27 @@ func prepareHost(b *bridge) error {
 		}
 	}
 	return nil
+}
+
+// forward6 lets the host forward IPv6. A kernel that forwards no longer listens to routers' announcements, from which the
+// host may have its own address and route: the interfaces that do are told to go on.
+func forward6() error {
+	const forwarding = "/proc/sys/net/ipv6/conf/all/forwarding"
+	if have, err := os.ReadFile(forwarding); err == nil && bytes.TrimSpace(have)[0] == '1' {
+		return nil
+	}
+	files, err := filepath.Glob("/proc/sys/net/ipv6/conf/*/accept_ra")
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if have, err := os.ReadFile(f); err == nil && string(bytes.TrimSpace(have)) == "1" {
+			if err := setAll([]sysctl{{f, "2"}}); err != nil {
+				return err
+			}
+		}
+	}
+	return setAll([]sysctl{{forwarding, "1"}})
 }
 
 // randomMAC is a locally administered unicast address.

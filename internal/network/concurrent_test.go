@@ -59,7 +59,7 @@ func TestConcurrentJoins(t *testing.T) {
 				if _, err := l.m.Inspect(context.Background(), "bridge"); err != nil {
 					t.Error(err)
 				}
-				s.NS.Close()
+				s.Close()
 				end(s, port)
 				if err := l.m.Leave(context.Background(), id); err != nil {
 					t.Errorf("%s: %v", id, err)
@@ -68,7 +68,7 @@ func TestConcurrentJoins(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if len(l.m.ports.held) != 0 || len(l.m.fw.table.ports) != 0 || len(l.m.attached) != 0 {
-		t.Errorf("left: ports %v, rules %v, containers %v", l.m.ports.held, l.m.fw.table.ports, l.m.attached)
+	if len(l.m.ports.held) != 0 || len(l.m.fw.Ports()) != 0 || len(l.m.attached) != 0 {
+		t.Errorf("left: ports %v, rules %v, containers %v", l.m.ports.held, l.m.fw.Ports(), l.m.attached)
 	}
 }

@@ -9,6 +9,9 @@ import (
 	"regexp"
 
 	"github.com/containerd/errdefs"
+
+	"github.com/kistdev/kist/internal/event"
+	"github.com/kistdev/kist/internal/network/ipam"
 )
 
 // Config of the manager. Several daemons on one host have different ones.
@@ -22,6 +25,10 @@ type Config struct {
 	BIP netip.Prefix
 	// Disabled (--bridge=none) leaves only the networks none and host.
 	Disabled bool
+	// DataDir holds the users' networks, and survives the machine's restart. Empty: none can be made.
+	DataDir string
+	// Events are told of networks that come and go; may be nil.
+	Events *event.Bus
 	// StateDir is below the exec root. The default bridge's last address is kept there; all else is in the kernel.
 	StateDir string
 }
@@ -44,7 +51,7 @@ func (c *Config) validate() error {
 	if !c.BIP.Addr().Is4() {
 		return fmt.Errorf("invalid bridge address %s: want an IPv4 address: %w", c.BIP, errdefs.ErrInvalidArgument)
 	}
-	if c.BIP.Bits() > 30 || !usable(c.BIP.Masked(), c.BIP.Addr()) {
+	if c.BIP.Bits() > 30 || !ipam.Usable(c.BIP.Masked(), c.BIP.Addr()) {
 		return fmt.Errorf("invalid bridge address %s: want the address of a host with its prefix, as 172.17.0.1/20: %w", c.BIP, errdefs.ErrInvalidArgument)
 	}
 	return nil
@@ -75,6 +82,14 @@ func (c *Config) addressFile() string { return filepath.Join(c.StateDir, "bridge
 
 // alias marks the instance's bridge as its own.
 func (c *Config) alias() string { return "kist bridge of " + c.Instance }
+
+// lanAlias marks the bridge of a user's network.
+func (c *Config) lanAlias(id string) string { return "kist network " + id + " of " + c.Instance }
+
+// partAlias marks what makes a bridge larger.
+func (c *Config) partAlias(bridge string) string {
+	return "kist part of " + bridge + " of " + c.Instance
+}
 
 // networkID is stable for an instance, so that a reboot changes no id.
 func (c *Config) networkID(name string) string {

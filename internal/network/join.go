@@ -3,32 +3,37 @@ package network
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"os"
 
-	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/network"
 
-	"github.com/kistdev/kist/internal/fault"
 	"github.com/kistdev/kist/internal/undo"
 )
 
-// JoinRequest asks for a network namespace with one endpoint.
+// JoinRequest asks for a network namespace with an endpoint on each of some networks.
 type JoinRequest struct {
 	ContainerID string
-	// Name is the container's, for messages and for the network's inspect. May be empty.
-	Name string
-	// Network is "bridge" (or "default"), "none"; "host" and "container:X" never come here. User networks come later.
+	// Name is the container's, for messages, for the network's inspect and for name servers; Hostname only for those. Both
+	// may be empty.
+	Name, Hostname string
+	// Network is the network of the container's mode: "bridge" (or "default"), "none" or a user's; "host" and "container:X"
+	// never come here.
 	Network string
-	// Endpoint holds the user's wishes (address, MAC); may be nil.
+	// Endpoint holds the user's wishes for it (address, MAC); may be nil.
 	Endpoint *network.EndpointSettings
+	// More are further networks, by name or id, with the wishes for them.
+	More map[string]*network.EndpointSettings
 	// Ports are the container's published ports; a binding with an empty HostPort gets a free one, a range the first
 	// free one in it. Exposed are those of the image and --expose, published all if PublishAll.
 	Ports      network.PortMap
 	Exposed    network.PortSet
 	PublishAll bool
 	Sysctls    map[string]string // net.* ones are set in the namespace
+	// Servers are the container's own name servers, asked from within its network instead of the host's.
+	Servers []netip.Addr
+	// Restarts says that the container has a restart policy: its names answer longer after its end.
+	Restarts bool
 }
 
 // Sandbox is a wired network namespace.
@@ -39,8 +44,19 @@ type Sandbox struct {
 	Networks map[string]*network.EndpointSettings
 	// Ports are the bindings as made; ports that are only exposed have none.
 	Ports network.PortMap
-	// Resolv are the name servers that a container in it can reach (the host's, without loopback ones).
+	// Resolv are the name servers that a container in it can reach: the daemon's own, with the host's search domains and
+	// options; of a container without a network, the host's without loopback ones.
 	Resolv ResolvConf
+	// Sockets are the name server's in the namespace, to be kept open while the container runs, whatever becomes of the
+	// daemon. They are copies, and the caller's.
+	Sockets []int
+}
+
+// Close gives back the caller's descriptors, when the container's process has them.
+func (s *Sandbox) Close() error {
+	closeAll(s.Sockets)
+	s.Sockets = nil
+	return s.NS.Close()
 }
 
 // Join makes the namespace, wires it and publishes the ports, all or nothing. A port in use is an errdefs.ErrConflict fault
@@ -55,19 +71,18 @@ func (m *Manager) Join(ctx context.Context, r JoinRequest) (_ *Sandbox, err erro
 			err = errors.Join(err, u.Unwind(ctx))
 		}
 	}()
-	p, err := m.namespace(&r)
+	a := &attachment{id: r.ContainerID, name: r.Name, hostname: r.Hostname, restarts: r.Restarts}
+	ns, err := m.namespace(&u, a, &r)
 	if err != nil {
 		return nil, err
 	}
-	u.Push("give up namespace", func(context.Context) error { m.discard(p); return nil })
 	if len(r.Sysctls) > 0 {
-		if err := inNS(m.host, p.ns, func() error { return setSysctls(r.Sysctls) }); err != nil {
+		if err := inNS(m.host, ns, func() error { return setSysctls(r.Sysctls) }); err != nil {
 			return nil, err
 		}
 	}
-	a := &attachment{id: r.ContainerID, name: r.Name, endpoint: p.endpoint}
-	s := &Sandbox{NS: p.ns, Ports: network.PortMap{}}
-	if p.network == network.NetworkBridge {
+	s := &Sandbox{NS: ns, Ports: network.PortMap{}}
+	if a.way4 != nil || a.way6 != nil {
 		if a.ports, err = m.publish(&u, a, &r); err != nil {
 			return nil, err
 		}
@@ -76,8 +91,13 @@ func (m *Manager) Join(ctx context.Context, r JoinRequest) (_ *Sandbox, err erro
 	if s.Resolv, err = m.HostResolv(); err != nil {
 		return nil, err
 	}
-	a.settings = m.settings(p, r.Endpoint)
-	s.Networks = map[string]*network.EndpointSettings{p.network: a.settings.Copy()}
+	if s.Sockets, err = m.serveNames(&u, a, ns, &r); err != nil {
+		return nil, err
+	}
+	if len(s.Sockets) > 0 {
+		s.Resolv = a.resolv(s.Resolv)
+	}
+	s.Networks = a.view()
 	m.mu.Lock()
 	m.attached[r.ContainerID] = a
 	m.mu.Unlock()
@@ -85,104 +105,143 @@ func (m *Manager) Join(ctx context.Context, r JoinRequest) (_ *Sandbox, err erro
 	return s, nil
 }
 
+// view is docker's, of all endpoints, by the networks' names.
+func (a *attachment) view() map[string]*network.EndpointSettings {
+	v := make(map[string]*network.EndpointSettings, len(a.ends))
+	for _, e := range a.ends {
+		v[e.lan.Name] = e.settings.Copy()
+	}
+	return v
+}
+
 // namespace takes a ready one, or makes one that is as the request wants it.
-func (m *Manager) namespace(r *JoinRequest) (*parked, error) {
+func (m *Manager) namespace(u *undo.Stack, a *attachment, r *JoinRequest) (*os.File, error) {
 	m.mu.Lock()
 	wired, bare := m.wired, m.bare
 	m.mu.Unlock()
 	if bare == nil {
 		return nil, errNotRestored
 	}
-	switch r.Network {
-	case network.NetworkNone:
-		if p := bare.take(); p != nil {
-			return p, nil
-		}
-		return m.isolate()
-	case network.NetworkBridge, network.NetworkDefault, "":
-		if m.bridge == nil {
-			return nil, fmt.Errorf("network %s not found: the daemon runs without a bridge: %w", network.NetworkBridge, errdefs.ErrNotFound)
-		}
-	default:
-		return nil, fmt.Errorf("network %s not found: %w", r.Network, errdefs.ErrNotFound)
-	}
-	addr, mac, err := asked(r.Endpoint)
+	seats, err := m.seats(r)
 	if err != nil {
 		return nil, err
 	}
-	if !addr.IsValid() && len(mac) == 0 {
-		if p := wired.take(); p != nil {
-			return p, nil
+	if first := seats[0]; len(seats) == 1 && first.plain() {
+		var p *parked
+		switch first.lan {
+		case m.none:
+			if p = bare.take(); p == nil {
+				if p, err = m.isolate(); err != nil {
+					return nil, err
+				}
+			}
+		case m.lan:
+			p = wired.take()
+		}
+		if p != nil {
+			m.occupy(u, a, p, r)
+			return p.ns, nil
 		}
 	}
-	return m.wireAsAsked(addr, mac)
+	return m.assemble(u, a, seats, bare)
 }
 
-// asked are the address and the MAC address that the user wants.
-func asked(e *network.EndpointSettings) (addr netip.Addr, mac network.HardwareAddr, err error) {
-	if e == nil {
-		return addr, nil, nil
+// occupy gives the container a namespace that is ready.
+func (m *Manager) occupy(u *undo.Stack, a *attachment, p *parked, r *JoinRequest) {
+	e := &p.endpoint
+	e.owner = a.label()
+	e.describe(r.Endpoint)
+	a.ends = []*endpoint{e}
+	if e.via.IsValid() {
+		a.way4 = e
 	}
-	if len(e.MacAddress) != 0 && (len(e.MacAddress) != 6 || e.MacAddress[0]&1 != 0) {
-		return addr, nil, fmt.Errorf("invalid MAC address %s: want six bytes, not a group's: %w", e.MacAddress, errdefs.ErrInvalidArgument)
-	}
-	if e.IPAMConfig == nil {
-		return addr, e.MacAddress, nil
-	}
-	if a := e.IPAMConfig.IPv6Address; a.IsValid() {
-		return addr, nil, &fault.Error{
-			Code: "no-ipv6", What: fmt.Sprintf("cannot give the container the address %s", a),
-			Cause: "the network bridge has no IPv6 addresses", Class: errdefs.ErrInvalidArgument,
+	m.mu.Lock()
+	e.lan.ends[a.id] = e
+	m.mu.Unlock()
+	u.Push("give up namespace", func(context.Context) error {
+		p.ns.Close()
+		m.vacateSeat(a, e)
+		return nil
+	})
+	a.takeSockets(u, p)
+}
+
+// assemble makes a namespace with the endpoints.
+func (m *Manager) assemble(u *undo.Stack, a *attachment, seats []*wanted, bare *pool) (_ *os.File, err error) {
+	p := bare.take()
+	if p == nil {
+		if p, err = m.isolate(); err != nil {
+			return nil, err
 		}
 	}
-	return e.IPAMConfig.IPv4Address.Unmap(), e.MacAddress, nil
-}
-
-// discard gives a namespace up that no container got.
-func (m *Manager) discard(p *parked) {
-	p.ns.Close()
-	if p.addr.IsValid() {
-		m.sweep.add(p.endpoint)
-	}
-}
-
-// publish reserves the ports and sends what comes to them into the container.
-func (m *Manager) publish(u *undo.Stack, a *attachment, r *JoinRequest) ([]published, error) {
-	list, err := wishes(r)
-	if err != nil || len(list) == 0 {
-		return nil, err
-	}
-	made := make([]published, 0, len(list))
-	u.Push("release ports", func(context.Context) error { m.ports.release(made); return nil })
-	for _, w := range list {
-		p, err := m.ports.reserve(w, a.label())
+	u.Push("give up namespace", func(context.Context) error { return p.ns.Close() })
+	for i, w := range seats {
+		e, err := m.sit(a, w, int(m.ethIndex.Load())+i)
 		if err != nil {
 			return nil, err
 		}
-		made = append(made, p)
+		a.ends = append(a.ends, e)
+		u.Push("give up address", func(context.Context) error { m.vacateSeat(a, e); return nil })
 	}
-	to := targets(made, a.addr.Addr())
-	if err := m.fw.publish(to); err != nil {
+	nameInterfaces(a.ends)
+	a.takeSockets(u, p)
+	var in *rtnl
+	if err := inNS(m.host, p.ns, func() (err error) { in, err = dialRtnl(); return err }); err != nil {
 		return nil, err
 	}
-	u.Push("withdraw ports", func(context.Context) error { return m.fw.withdraw(to) })
-	if hasUDP(made) {
-		m.forgetUDP(made, a.addr.Addr())
+	defer in.close()
+	a.way4, a.way6 = route(a.ends)
+	err = m.connect(p.ns, in, a.ends, a.way4, a.way6)
+	if err != nil {
+		return nil, err
 	}
-	return made, nil
+	for i, e := range a.ends {
+		if err := m.tune(p.ns, e, seats[i].sysctls); err != nil {
+			return nil, err
+		}
+	}
+	a.ways()
+	return p.ns, nil
 }
 
-// settings is docker's view of the endpoint: the user's wishes, kept, and what became of them.
-func (m *Manager) settings(p *parked, wanted *network.EndpointSettings) *network.EndpointSettings {
-	s := wanted.Copy()
-	if s == nil {
-		s = &network.EndpointSettings{}
+// tune sets the endpoint's own settings.
+func (m *Manager) tune(ns *os.File, e *endpoint, sysctls map[string]string) error {
+	if len(sysctls) == 0 {
+		return nil
 	}
-	s.NetworkID, s.EndpointID = m.c.networkID(p.network), p.id
-	s.IPAddress, s.IPPrefixLen, s.Gateway, s.MacAddress = netip.Addr{}, 0, netip.Addr{}, nil
-	if p.addr.IsValid() {
-		s.IPAddress, s.IPPrefixLen = p.addr.Addr(), p.addr.Bits()
-		s.Gateway, s.MacAddress = m.bridge.addr.Addr(), p.mac
+	named := make(map[string]string, len(sysctls))
+	for key, value := range sysctls {
+		named[interfaceSysctl(key, e.ifName)] = value
 	}
-	return s
+	return inNS(m.host, ns, func() error { return setSysctls(named) })
+}
+
+// ways leaves of the endpoints with the default routes those that published ports lead through: the host translates
+// addresses only on bridges.
+func (a *attachment) ways() {
+	if a.way4 != nil && !a.way4.lan.wired() {
+		a.way4 = nil
+	}
+	if a.way6 != nil && !a.way6.lan.wired() {
+		a.way6 = nil
+	}
+}
+
+// vacateSeat takes the container off the network; its address follows when its veth is gone.
+func (m *Manager) vacateSeat(a *attachment, e *endpoint) {
+	m.mu.Lock()
+	if e.lan.ends[a.id] == e {
+		delete(e.lan.ends, a.id)
+	}
+	m.mu.Unlock()
+	m.letGo(e)
+}
+
+// letGo has the endpoint's address given back once nothing has it any more.
+func (m *Manager) letGo(e *endpoint) {
+	if e.veth != "" && e.port != nil {
+		m.sweep.add(e)
+		return
+	}
+	m.giveBack(e)
 }

@@ -79,7 +79,7 @@ func TestNoneHasOnlyALoopback(t *testing.T) {
 				t.Errorf("bridge: %v", err)
 			}
 			if two != nil {
-				two.NS.Close()
+				two.Close()
 			}
 		})
 	}
@@ -151,7 +151,7 @@ func TestRestartWithAStaticAddress(t *testing.T) {
 			if err != nil {
 				t.Fatalf("round %d: %v", i, err)
 			}
-			s.NS.Close()
+			s.Close()
 			l.ok(l.m.Leave(context.Background(), "one"))
 		}
 	}
@@ -173,7 +173,7 @@ func TestManagersSideBySide(t *testing.T) {
 	s := l.join(JoinRequest{ContainerID: "one", Ports: ports(t, "8080>80")})
 	o, err := other.Join(context.Background(), JoinRequest{ContainerID: "one"})
 	l.ok(err)
-	defer o.NS.Close()
+	defer o.Close()
 	if got := o.Networks["bridge"].IPAddress; got != netip.MustParseAddr("172.18.0.2") {
 		t.Errorf("the second daemon's container has %s", got)
 	}
@@ -194,7 +194,7 @@ func TestFiveHundredCyclesLeaveNothing(t *testing.T) {
 		}
 		s, err := l.m.Join(context.Background(), r)
 		l.ok(err)
-		s.NS.Close()
+		s.Close()
 		l.ok(l.m.Leave(context.Background(), "c"))
 	}
 	l.ok(l.m.Leave(context.Background(), "c"))
@@ -204,10 +204,10 @@ func TestFiveHundredCyclesLeaveNothing(t *testing.T) {
 		defer l.m.mu.Unlock()
 		l.m.wired.mu.Lock()
 		defer l.m.wired.mu.Unlock()
-		return len(l.m.addrs.taken) == len(l.m.wired.ready)
+		return taken(l.m.lan) == len(l.m.wired.ready)
 	})
-	if len(l.m.ports.held) != 0 || len(l.m.fw.table.ports) != 0 {
-		t.Errorf("left: ports %v, rules %v", l.m.ports.held, l.m.fw.table.ports)
+	if len(l.m.ports.held) != 0 || len(l.m.fw.Ports()) != 0 {
+		t.Errorf("left: ports %v, rules %v", l.m.ports.held, l.m.fw.Ports())
 	}
 }
 
@@ -228,6 +228,7 @@ func TestWireIsAwake(t *testing.T) {
 		if !awake(p.veth) || !awake("kist0") {
 			t.Errorf("awake: %s %v, kist0 %v", p.veth, awake(p.veth), awake("kist0"))
 		}
-		l.m.discard(p)
+		p.ns.Close()
+		l.m.sweep.add(&p.endpoint)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -150,12 +151,24 @@ func (l *lab) in(ns *os.File, fn func()) {
 	}
 }
 
+// nft runs the program of that name, if there is one.
+func (l *lab) nft(commands string) {
+	l.Helper()
+	path, err := exec.LookPath("nft")
+	if err != nil {
+		l.Skip("no nft program")
+	}
+	if out, err := exec.Command(path, commands).CombinedOutput(); err != nil {
+		l.Fatalf("nft %s: %v: %s", commands, err, out)
+	}
+}
+
 // join makes a container that is gone when the test ends.
 func (l *lab) join(r JoinRequest) *Sandbox {
 	l.Helper()
 	s, err := l.m.Join(context.Background(), r)
 	l.ok(err)
-	l.Cleanup(func() { s.NS.Close() })
+	l.Cleanup(func() { s.Close() })
 	return s
 }
 
@@ -165,7 +178,7 @@ func (l *lab) serve(ns *os.File, addr, word string) {
 	var ln net.Listener
 	l.in(ns, func() {
 		var err error
-		ln, err = net.Listen("tcp4", addr)
+		ln, err = net.Listen("tcp", addr)
 		l.ok(err)
 	})
 	l.Cleanup(func() { ln.Close() })
@@ -188,7 +201,7 @@ func (l *lab) fetch(ns *os.File, addr string, wait time.Duration) (string, error
 	var err error
 	l.in(ns, func() {
 		var c net.Conn
-		if c, err = net.DialTimeout("tcp4", addr, wait); err != nil {
+		if c, err = net.DialTimeout("tcp", addr, wait); err != nil {
 			return
 		}
 		defer c.Close()
@@ -237,7 +250,7 @@ func (l *lab) udp(ns *os.File, addr string) *net.UDPConn {
 	var c net.PacketConn
 	l.in(ns, func() {
 		var err error
-		c, err = net.ListenPacket("udp4", addr)
+		c, err = net.ListenPacket("udp", addr)
 		l.ok(err)
 	})
 	l.Cleanup(func() { c.Close() })
@@ -246,7 +259,7 @@ func (l *lab) udp(ns *os.File, addr string) *net.UDPConn {
 
 // ask sends a packet and waits for the same to come back.
 func ask(c *net.UDPConn, to string, wait time.Duration) error {
-	addr, err := net.ResolveUDPAddr("udp4", to)
+	addr, err := net.ResolveUDPAddr("udp", to)
 	if err != nil {
 		return err
 	}
@@ -277,4 +290,13 @@ func ports(t *testing.T, pairs ...string) network.PortMap {
 		m[port] = append(m[port], b)
 	}
 	return m
+}
+
+// taken counts the addresses that somebody has on the network.
+func taken(l *lan) int {
+	n := 0
+	for _, p := range append(l.v4, l.v6...) {
+		p.Taken(func(netip.Addr, string) bool { n++; return true })
+	}
+	return n
 }

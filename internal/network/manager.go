@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,7 +17,10 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/kistdev/kist/internal/dns"
 	"github.com/kistdev/kist/internal/fault"
+	"github.com/kistdev/kist/internal/network/firewall"
+	"github.com/kistdev/kist/internal/network/ipam"
 	"github.com/kistdev/kist/internal/undo"
 )
 
@@ -27,54 +32,47 @@ const (
 
 // Manager owns the networks of one daemon. It is safe for concurrent use.
 type Manager struct {
-	c      Config
-	host   *os.File // the network namespace that all this is for
-	ipv6   bool     // the kernel has it
-	links  *netlink.Handle
-	bridge *bridge // nil if disabled, like what follows
-	rt     *rtnl
-	fw     *firewall
-	watch  *watcher
-	sweep  *sweeper
+	c     Config
+	host  *os.File // the network namespace that all this is for
+	ipv6  bool     // the kernel has it
+	rows  ledger
+	links *netlink.Handle // nil if the daemon may not touch networks, like what follows
+	rt    *rtnl
+	fw    *firewall.Firewall
+	watch *firewall.Watcher
+	sweep *sweeper
+	names *dns.Server
 
 	opened time.Time
 
-	ports    reservations
-	ethIndex atomic.Int32 // of eth0 in new namespaces
+	lan           *lan // the default bridge; nil if disabled
+	none, hostLAN *lan // docker's none and host
 
-	mu       sync.Mutex // guards what follows
-	addrs    *addresses
+	ports    reservations
+	ethIndex atomic.Int32 // of eth0 in new namespaces; 0 until it is known
+
+	making sync.Mutex // held while networks are made and removed
+
+	mu       sync.Mutex             // guards what follows
+	lans     map[string]*lan        // by id
 	attached map[string]*attachment // by container id
 	wired    *pool                  // nil until Restore
 	bare     *pool
 }
 
-// attachment is a container's wiring. One endpoint today; user networks bring more.
-type attachment struct {
-	id, name string
-	endpoint
-	settings *network.EndpointSettings
-	ports    []published
-}
-
-// label names the container in messages.
-func (a *attachment) label() string {
-	if a.name != "" {
-		return a.name
-	}
-	return a.id[:min(12, len(a.id))]
-}
-
-// Open makes the default bridge and the firewall's table, or takes over those that are there. Nothing of a container that
-// runs is interrupted. Restore must be called before the first Join, even if nothing runs.
+// Open makes the default bridge, the users' networks and the firewall's table, or takes over those that are there. Nothing
+// of a container that runs is interrupted. Restore must be called before the first Join, even if nothing runs.
 func Open(ctx context.Context, c Config) (_ *Manager, err error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	m := &Manager{c: c, opened: time.Now().UTC(), attached: map[string]*attachment{}}
-	m.ethIndex.Store(preferredEthIndex)
+	m := &Manager{c: c, opened: time.Now().UTC(), attached: map[string]*attachment{}, lans: map[string]*lan{}}
+	if c.DataDir != "" {
+		m.rows.path = filepath.Join(c.DataDir, "networks.db")
+	}
 	_, err = os.Stat("/proc/sys/net/ipv6")
 	m.ipv6 = err == nil
+	m.none, m.hostLAN = m.predefine(network.NetworkNone, driverNull), m.predefine(network.NetworkHost, driverHost)
 
 	var u undo.Stack
 	defer func() {
@@ -86,10 +84,11 @@ func Open(ctx context.Context, c Config) (_ *Manager, err error) {
 		return nil, err
 	}
 	u.Push("close host namespace", func(context.Context) error { return m.host.Close() })
+	u.Push("close rows", func(context.Context) error { return m.rows.close() })
 	if c.Disabled {
 		return m, nil
 	}
-	if err = m.openBridgeAndRules(&u); errors.Is(err, unix.EPERM) {
+	if err = m.openAll(&u); errors.Is(err, unix.EPERM) {
 		err = &fault.Error{
 			Code: "no-net-admin", What: "cannot set up the default network", Cause: "the kernel does not permit it: " + err.Error(),
 			Try: "run the daemon as root, or with --bridge=none", Class: errdefs.ErrPermissionDenied, Err: err,
@@ -101,7 +100,25 @@ func Open(ctx context.Context, c Config) (_ *Manager, err error) {
 	return m, nil
 }
 
-func (m *Manager) openBridgeAndRules(u *undo.Stack) (err error) {
+// predefine makes one of the networks that are always there.
+func (m *Manager) predefine(name, driver string) *lan {
+	l := &lan{
+		row: row{
+			ID: m.c.networkID(name), Name: name, Created: m.opened, Driver: driver, IPv4: true,
+			IPAM: network.IPAM{Driver: "default"}, Options: map[string]string{}, Labels: map[string]string{},
+		},
+		options:    options{ifPrefix: "eth", masquerade: true, gateway4: gatewayNAT, gateway6: gatewayNAT},
+		predefined: true, ends: map[string]*endpoint{}, kept: map[string]*keepsake{},
+	}
+	m.lans[l.ID] = l
+	return l
+}
+
+func (m *Manager) openAll(u *undo.Stack) (err error) {
+	stored, err := m.rows.all()
+	if err != nil {
+		return err
+	}
 	if m.links, err = netlink.NewHandle(unix.NETLINK_ROUTE, unix.NETLINK_NETFILTER); err != nil {
 		return fmt.Errorf("open netlink: %w", err)
 	}
@@ -110,18 +127,20 @@ func (m *Manager) openBridgeAndRules(u *undo.Stack) (err error) {
 		return err
 	}
 	u.Push("close route netlink", func(context.Context) error { m.rt.close(); return nil })
-	if m.bridge, err = openBridge(m.links, &m.c); err != nil {
+	if err := m.openDefault(stored); err != nil {
 		return err
 	}
-	m.addrs = newAddresses(m.bridge.addr)
-	if m.fw, err = openFirewall(m.host, m.table()); err != nil {
+	if err := m.openLANs(stored); err != nil {
 		return err
 	}
-	u.Push("close firewall", func(context.Context) error { return m.fw.close() })
+	if m.fw, err = firewall.Open(m.host, m.table()); err != nil {
+		return err
+	}
+	u.Push("close firewall", func(context.Context) error { return m.fw.Close() })
 	// A table that is there serves the ports of containers that run: it stays as it is until Restore knows them.
-	ok, err := m.fw.exists()
+	ok, err := m.fw.Exists()
 	if err == nil && !ok {
-		err = m.fw.renew()
+		err = m.fw.Renew()
 	}
 	if err != nil {
 		return err
@@ -129,14 +148,47 @@ func (m *Manager) openBridgeAndRules(u *undo.Stack) (err error) {
 	if m.sweep, err = newSweeper(m.giveBack); err != nil {
 		return err
 	}
+	u.Push("close sweeper", func(context.Context) error { m.sweep.close(); return nil })
+	m.names, err = dns.Open(dns.Config{})
+	return err
+}
+
+// openDefault makes or finds the default bridge.
+func (m *Manager) openDefault(stored []row) error {
+	link, addr, err := openBridge(m.links, &m.c, stored)
+	if err != nil {
+		return err
+	}
+	l := m.predefine(network.NetworkBridge, driverBridge)
+	l.IPAM.Config = []network.IPAMConfig{{Subnet: addr.Masked(), Gateway: addr.Addr()}}
+	l.Options = map[string]string{
+		optDefault: "true", optICC: "true", optMasquerade: "true", optHostBinding: "0.0.0.0",
+		optBridgeName: link.name, optMTU: strconv.Itoa(link.mtu),
+	}
+	l.v4 = ipam.Group{ipam.NewPool(addr.Masked(), netip.Prefix{}, addr.Addr(), nil)}
+	l.link = link
+	m.lan = l
 	return nil
 }
 
-func (m *Manager) table() table {
-	return table{name: m.c.tableName(), bridges: []bridgeRules{{m.bridge.name, m.bridge.addr.Masked()}}}
+func (m *Manager) table() firewall.Table {
+	return firewall.Table{Name: m.c.tableName(), Bridges: m.bridges()}
 }
 
-// Close stops the manager's goroutines and its pool. Bridge, rules and containers' wiring stay.
+// bridges are those of all networks, the default one first.
+func (m *Manager) bridges() []firewall.Bridge {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	list := []firewall.Bridge{m.lan.rules()}
+	for _, l := range m.sorted() {
+		if l != m.lan && l.link != nil && !l.gone {
+			list = append(list, l.rules())
+		}
+	}
+	return list
+}
+
+// Close stops the manager's goroutines and its pool. Bridges, rules and containers' wiring stay.
 func (m *Manager) Close() error {
 	m.stopPools()
 	m.mu.Lock()
@@ -144,104 +196,42 @@ func (m *Manager) Close() error {
 		m.ports.release(a.ports)
 	}
 	m.mu.Unlock()
-	if m.bridge == nil {
-		return m.host.Close()
+	errs := []error{m.rows.close()}
+	if m.names != nil {
+		errs = append(errs, m.names.Close())
 	}
-	if m.watch != nil {
-		m.watch.close()
+	if m.links != nil {
+		if m.watch != nil {
+			m.watch.Close()
+		}
+		m.sweep.close()
+		m.rt.close()
+		m.links.Close()
+		errs = append(errs, m.fw.Close())
 	}
-	m.sweep.close()
-	m.rt.close()
-	m.links.Close()
-	return errors.Join(m.fw.close(), m.host.Close())
+	return errors.Join(append(errs, m.host.Close())...)
 }
 
-// Teardown removes all that the manager made on the host (kistd --teardown, tests). Containers that run lose their
-// network. The manager can only be closed afterwards.
+// Teardown removes all that the manager made on the host (kistd --teardown, tests); the users' networks are made again by
+// the next daemon. Containers that run lose their network. The manager can only be closed afterwards.
 func (m *Manager) Teardown(ctx context.Context) error {
-	if m.bridge == nil {
+	if m.links == nil {
 		return nil
 	}
 	if m.watch != nil {
-		m.watch.close()
+		m.watch.Close()
 		m.watch = nil
 	}
 	m.stopPools()
-	errs := []error{m.fw.remove(), m.removePorts(nil)}
-	if m.bridge.own {
-		link, err := m.links.LinkByIndex(m.bridge.index)
-		if err == nil {
-			err = m.links.LinkDel(link)
-		}
-		if err != nil && !errors.As(err, new(netlink.LinkNotFoundError)) {
-			errs = append(errs, fmt.Errorf("remove bridge %s: %w", m.bridge.name, err))
+	errs := []error{m.fw.Remove(), m.removePorts(nil)}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, l := range m.lans {
+		if l.link != nil {
+			errs = append(errs, m.takeDown(l.link))
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// takeAddress takes the wanted address, or any if it is invalid. What no container has is had in the end: an address in the
-// pool is taken from there, and one that its last holder's veth pair still has is waited for, as when a container with a
-// static address restarts.
-func (m *Manager) takeAddress(want netip.Addr, owner string) (netip.Addr, error) {
-	for deadline := time.Now().Add(patience + time.Second); ; time.Sleep(sweepEvery / 10) {
-		addr, err := m.tryAddress(want, owner)
-		if err == nil || !m.obtainable(want) || time.Now().After(deadline) {
-			return addr, err
-		}
-		m.vacate(want)
-	}
-}
-
-// obtainable says whether an address that is taken, or any if it is invalid, is taken by something other than a container.
-func (m *Manager) obtainable(want netip.Addr) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	containers := map[string]bool{}
-	for _, a := range m.attached {
-		containers[a.endpoint.id] = true
-	}
-	for addr, owner := range m.addrs.taken {
-		if (addr == want || !want.IsValid()) && !containers[owner] {
-			return true
-		}
-	}
-	return false
-}
-
-// vacate makes the address free, or any if it is invalid, if only a namespace in the pool has it.
-func (m *Manager) vacate(want netip.Addr) {
-	m.mu.Lock()
-	wired := m.wired
-	m.mu.Unlock()
-	if wired == nil {
-		return
-	}
-	p := wired.takeIf(func(p *parked) bool { return p.addr.Addr() == want || !want.IsValid() })
-	if p == nil {
-		return
-	}
-	p.ns.Close()
-	if m.rt.remove(p.veth) == nil {
-		m.giveBack(p.addr.Addr(), p.id)
-	} else {
-		m.sweep.add(p.endpoint)
-	}
-}
-
-func (m *Manager) tryAddress(want netip.Addr, owner string) (netip.Addr, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if want.IsValid() {
-		return want, m.addrs.claim(want, owner)
-	}
-	return m.addrs.take(owner)
-}
-
-func (m *Manager) giveBack(addr netip.Addr, owner string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.addrs.free(addr, owner)
 }
 
 // errNotRestored is a mistake of the caller's.

@@ -1,28 +1,9 @@
 package network
 
 import (
-	"net/netip"
-	"os"
 	"sync"
 	"time"
-
-	"github.com/moby/moby/api/types/network"
 )
-
-// endpoint is a network namespace's place in a network.
-type endpoint struct {
-	id      string
-	network string
-	addr    netip.Prefix // invalid on the network none
-	mac     network.HardwareAddr
-	veth    string // the host's end
-}
-
-// parked is a wired namespace that nobody uses yet.
-type parked struct {
-	ns *os.File
-	endpoint
-}
 
 const (
 	// rest is how long the pool waits after a take before it fills up: the container that took has better use of the CPU.

@@ -13,67 +13,83 @@ import (
 	"strings"
 
 	"github.com/moby/moby/api/types/network"
+
+	"github.com/kistdev/kist/internal/network/firewall"
 )
 
 // holder says who has the port, and which one is free. The words "port is already allocated" are docker's: programs
 // look for them.
-func (r *reservations) holder(w wish) (cause, try string) {
+func (r *reservations) holder(w wish, at firewall.Ports) (cause, try string) {
 	if w.from == 0 {
 		return "port is already allocated: no port of the ephemeral range is free", ""
 	}
-	hp := hostPort{w.addr, w.port.Proto(), w.from}
-	by := "another program"
-	if name, ok := r.heldBy(hp); ok {
+	last := w.to
+	if w.more > 0 {
+		last = w.from + w.more
+		at.To = last
+	}
+	by, port := "another program", w.from
+	if name, ok := r.heldBy(at); ok {
 		by = "container " + name
-	} else if name, pid, ok := processWith(hp); ok {
-		by = fmt.Sprintf("%s (pid %d)", name, pid)
+	} else if socks := socketsOn(at); len(socks) > 0 {
+		port = socks[0].port
+		if name, pid, ok := processOf(socks); ok {
+			by = fmt.Sprintf("%s (pid %d)", name, pid)
+		}
 	}
-	cause = fmt.Sprintf("port is already allocated: %d is held by %s", w.from, by)
-	if w.to > w.from {
-		cause = fmt.Sprintf("port is already allocated: none of %d-%d is free; %d is held by %s", w.from, w.to, w.from, by)
+	switch {
+	case w.more > 0:
+		return fmt.Sprintf("port is already allocated: one of %d-%d is held by %s", w.from, last, by), ""
+	case last > w.from:
+		cause = fmt.Sprintf("port is already allocated: none of %d-%d is free; %d is held by %s", w.from, last, port, by)
+	default:
+		cause = fmt.Sprintf("port is already allocated: %d is held by %s", port, by)
 	}
-	if free, ok := r.nextFree(hp, w.to); ok {
+	if free, ok := r.nextFree(at, last); ok {
 		try = fmt.Sprintf("%d is free", free)
 	}
 	return cause, try
 }
 
 // nextFree looks for a free port after the given one, not far.
-func (r *reservations) nextFree(hp hostPort, after uint16) (uint16, bool) {
+func (r *reservations) nextFree(p firewall.Ports, after uint16) (uint16, bool) {
 	for n := int(after) + 1; n < min(int(after)+100, 1<<16); n++ {
-		hp.port = uint16(n)
-		if sock, err := r.take(hp); err == nil {
+		p = firewall.One(p.Addr, p.Proto, uint16(n))
+		if sock, err := r.take(p); err == nil {
 			sock.close()
-			return hp.port, true
+			return p.From, true
 		}
 	}
 	return 0, false
 }
 
-// processWith finds the process whose socket has the port.
-func processWith(hp hostPort) (name string, pid int, ok bool) {
+// socket is one of the host's that has a port.
+type socket struct {
+	inode string
+	port  uint16
+}
+
+// socketsOn finds the sockets that wait for connections or packets on the ports.
+func socketsOn(p firewall.Ports) []socket {
 	kind := "tcp"
-	if hp.proto == network.UDP {
+	if p.Proto == network.UDP {
 		kind = "udp"
 	}
-	var inodes []string
+	var list []socket
 	for _, file := range []string{kind, kind + "6"} {
 		b, err := os.ReadFile("/proc/thread-self/net/" + file)
 		if err == nil {
-			inodes = append(inodes, socketInodes(b, hp)...)
+			list = append(list, readSockets(b, p)...)
 		}
 	}
-	if len(inodes) == 0 {
-		return "", 0, false
-	}
-	return processOf(inodes)
+	return list
 }
 
-// socketInodes reads the format of /proc/net/tcp and udp: the sockets that wait for connections or packets on the port,
-// on its address or on all.
-func socketInodes(b []byte, hp hostPort) []string {
+// readSockets reads the format of /proc/net/tcp and udp: the sockets that wait on one of the ports, on its address or on
+// all.
+func readSockets(b []byte, p firewall.Ports) []socket {
 	const listening, unconnected = "0A", "07"
-	var inodes []string
+	var list []socket
 	lines := bufio.NewScanner(bytes.NewReader(b))
 	for lines.Scan() {
 		f := strings.Fields(lines.Text())
@@ -81,11 +97,12 @@ func socketInodes(b []byte, hp hostPort) []string {
 			continue
 		}
 		addr, port, ok := parseSocketAddress(f[1])
-		if ok && port == hp.port && (addr.IsUnspecified() || hp.addr.IsUnspecified() || addr == hp.addr) {
-			inodes = append(inodes, "socket:["+f[9]+"]")
+		// A socket on [::] may have the IPv4 port, too; it does not say.
+		if ok && p.From <= port && port <= p.To && (addr.IsUnspecified() && (addr.Is6() || p.Addr.Is4()) || meet(addr, p.Addr)) {
+			list = append(list, socket{f[9], port})
 		}
 	}
-	return inodes
+	return list
 }
 
 // parseSocketAddress reads 0100007F:1F90: words in the machine's byte order, which is little on all we run on.
@@ -104,14 +121,18 @@ func parseSocketAddress(s string) (netip.Addr, uint16, bool) {
 }
 
 // processOf finds a process that has one of the sockets open.
-func processOf(sockets []string) (name string, pid int, ok bool) {
+func processOf(sockets []socket) (name string, pid int, ok bool) {
+	links := make([]string, len(sockets))
+	for i, s := range sockets {
+		links[i] = "socket:[" + s.inode + "]"
+	}
 	procs, err := os.ReadDir("/proc")
 	if err != nil {
 		return "", 0, false
 	}
 	for _, p := range procs {
 		pid, err := strconv.Atoi(p.Name())
-		if err != nil || !hasOpen(filepath.Join("/proc", p.Name(), "fd"), sockets) {
+		if err != nil || !hasOpen(filepath.Join("/proc", p.Name(), "fd"), links) {
 			continue
 		}
 		comm, err := os.ReadFile(filepath.Join("/proc", p.Name(), "comm"))
@@ -123,13 +144,13 @@ func processOf(sockets []string) (name string, pid int, ok bool) {
 	return "", 0, false
 }
 
-func hasOpen(dir string, sockets []string) bool {
+func hasOpen(dir string, links []string) bool {
 	fds, err := os.ReadDir(dir)
 	if err != nil {
 		return false
 	}
 	return slices.ContainsFunc(fds, func(fd os.DirEntry) bool {
 		link, err := os.Readlink(filepath.Join(dir, fd.Name()))
-		return err == nil && slices.Contains(sockets, link)
+		return err == nil && slices.Contains(links, link)
 	})
 }

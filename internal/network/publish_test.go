@@ -14,7 +14,6 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/google/nftables"
-	"github.com/google/nftables/expr"
 	"github.com/moby/moby/api/types/network"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -149,7 +148,7 @@ func TestPortInUse(t *testing.T) {
 	l.ok(err)
 	defer ln.Close()
 	l.join(JoinRequest{ContainerID: "0123456789abcdef", Name: "web", Ports: ports(t, "9000-9001>80", "9000-9001>81", "7000>1/udp", "7000>2/sctp")})
-	before := len(l.m.fw.table.ports)
+	before := len(l.m.fw.Ports())
 	comm, err := os.ReadFile("/proc/self/comm")
 	l.ok(err)
 	self := fmt.Sprintf("%s (pid %d)", strings.TrimSpace(string(comm)), os.Getpid())
@@ -173,7 +172,7 @@ func TestPortInUse(t *testing.T) {
 	if !errors.Is(err, errdefs.ErrInvalidArgument) || !strings.Contains(err.Error(), "no interface of this host") {
 		t.Errorf("foreign address: %v", err)
 	}
-	if after := len(l.m.fw.table.ports); after != before {
+	if after := len(l.m.fw.Ports()); after != before {
 		t.Errorf("%d ports, %d before", after, before)
 	}
 	// What failed gave back what it had.
@@ -272,27 +271,18 @@ func TestFirewallOfTheHost(t *testing.T) {
 	if w := l.m.Warnings(); len(w) != 0 {
 		t.Errorf("warnings on a clean host: %v", w)
 	}
-	c := &nftables.Conn{}
-	drop := nftables.ChainPolicyDrop
-	strict := c.AddTable(&nftables.Table{Name: "strict", Family: nftables.TableFamilyINet})
-	forward := c.AddChain(&nftables.Chain{
-		Name: "forward", Table: strict, Type: nftables.ChainTypeFilter, Policy: &drop,
-		Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter,
-	})
-	accept := func(parts ...[]expr.Any) {
-		c.AddRule(&nftables.Rule{Table: strict, Chain: forward, Exprs: newRule("", append(parts, verdict(expr.VerdictAccept))...).exprs})
-		l.ok(c.Flush())
-	}
-	accept(ctEstablished())
-	defer func() { c.DelTable(strict); l.ok(c.Flush()) }()
+	accept := func(match string) { l.nft("add rule inet strict forward " + match + " accept") }
+	l.nft("add table inet strict; add chain inet strict forward { type filter hook forward priority 0; policy drop; }")
+	defer l.nft("delete table inet strict")
+	accept("ct state established,related")
 	if w := l.m.Warnings(); len(w) != 1 || !strings.Contains(w[0], `"strict"`) {
 		t.Errorf("warnings %v", w)
 	}
 	l.wantSilence(l.outside, "198.51.100.1:8080")
 	l.wantSilence(s.NS, "198.51.100.2:7000")
-	accept(iifName(expr.CmpOpEq, "kist0"))
+	accept("iifname kist0")
 	l.wantAnswer(s.NS, "198.51.100.2:7000", "outside")
 	l.wantSilence(l.outside, "198.51.100.1:8080")
-	accept(oifName(expr.CmpOpEq, "kist0"))
+	accept("oifname kist0")
 	l.wantAnswer(l.outside, "198.51.100.1:8080", "web")
 }

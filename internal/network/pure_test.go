@@ -11,79 +11,14 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
+
+	"github.com/kistdev/kist/internal/network/firewall"
 )
-
-func TestChooseSubnet(t *testing.T) {
-	prefixes := func(s string) (list []netip.Prefix) {
-		for _, p := range strings.Fields(s) {
-			list = append(list, netip.MustParsePrefix(p))
-		}
-		return list
-	}
-	for _, tt := range []struct{ used, want string }{
-		{"", "172.17.0.0/20"},
-		{"0.0.0.0/0 192.0.2.0/24", "172.17.0.0/20"},
-		{"172.17.0.0/16", "172.18.0.0/20"},
-		{"172.17.15.0/24 172.18.3.4/32", "172.19.0.0/20"},
-		{"172.17.16.0/24", "172.17.0.0/20"},
-		{"172.16.0.0/12", "192.168.0.0/20"},
-		{"172.16.0.0/12 192.168.1.0/24", "192.168.16.0/20"},
-		{"172.16.0.0/12 192.168.0.0/16", "10.0.0.0/20"},
-		{"172.16.0.0/12 192.168.0.0/16 10.0.0.0/9", "10.128.0.0/20"},
-		{"172.16.0.0/12 192.168.0.0/16 10.0.0.0/8", ""},
-		{"0.0.0.0/1 128.0.0.0/1", ""}, // a VPN that takes everything
-	} {
-		got, err := chooseSubnet(prefixes(tt.used))
-		if tt.want == "" {
-			if !errors.Is(err, errdefs.ErrFailedPrecondition) {
-				t.Errorf("%s: %v, %v", tt.used, got, err)
-			}
-			continue
-		}
-		if err != nil || got.String() != tt.want {
-			t.Errorf("%s: %v, %v; want %s", tt.used, got, err, tt.want)
-		}
-	}
-}
-
-func TestAddressesGoRound(t *testing.T) {
-	a := newAddresses(netip.MustParsePrefix("10.0.0.1/29"))
-	take := func(owner string) string {
-		t.Helper()
-		got, err := a.take(owner)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return got.String()
-	}
-	var got []string
-	for range 4 {
-		got = append(got, take("x"))
-	}
-	a.free(netip.MustParseAddr("10.0.0.2"), "x")
-	got = append(got, take("x"), take("x"))
-	if d := cmp.Diff([]string{"10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6", "10.0.0.2"}, got); d != "" {
-		t.Error(d)
-	}
-	if _, err := a.take("y"); !errors.Is(err, errdefs.ErrResourceExhausted) {
-		t.Errorf("a full subnet: %v", err)
-	}
-	a.free(netip.MustParseAddr("10.0.0.4"), "not the owner")
-	if _, err := a.take("y"); err == nil {
-		t.Error("an address was freed by another than its owner")
-	}
-	a.free(netip.MustParseAddr("10.0.0.4"), "x")
-	if got := take("y"); got != "10.0.0.4" {
-		t.Error(got)
-	}
-	if err := a.claim(netip.MustParseAddr("10.0.0.4"), "y"); err != nil {
-		t.Errorf("the owner's own address: %v", err)
-	}
-}
 
 func TestWishes(t *testing.T) {
 	port := network.MustParsePort
 	addr := netip.MustParseAddr
+	all := []netip.Addr{every}
 	for _, tt := range []struct {
 		name string
 		r    JoinRequest
@@ -94,26 +29,26 @@ func TestWishes(t *testing.T) {
 		{
 			"in the order of the container's ports",
 			JoinRequest{Ports: ports(t, "8443>443", "8080>80", "53>53/udp", "53>53")},
-			[]wish{{port("53"), every, 53, 53}, {port("53/udp"), every, 53, 53}, {port("80"), every, 8080, 8080}, {port("443"), every, 8443, 8443}},
+			[]wish{{port: port("53"), addrs: all, from: 53, to: 53}, {port: port("80"), addrs: all, from: 8080, to: 8080}, {port: port("443"), addrs: all, from: 8443, to: 8443}, {port: port("53/udp"), addrs: all, from: 53, to: 53}},
 			nil,
 		},
-		{"address", JoinRequest{Ports: ports(t, "127.0.0.1:80>80")}, []wish{{port("80"), addr("127.0.0.1"), 80, 80}}, nil},
+		{"address", JoinRequest{Ports: ports(t, "127.0.0.1:80>80")}, []wish{{port: port("80"), addrs: []netip.Addr{addr("127.0.0.1")}, from: 80, to: 80}}, nil},
 		{
 			"mapped address",
 			JoinRequest{Ports: network.PortMap{port("81"): {{HostIP: addr("::ffff:10.0.0.1"), HostPort: "81"}}}},
-			[]wish{{port("81"), addr("10.0.0.1"), 81, 81}},
+			[]wish{{port: port("81"), addrs: []netip.Addr{addr("10.0.0.1")}, from: 81, to: 81}},
 			nil,
 		},
-		{"range", JoinRequest{Ports: ports(t, "8000-8010>80")}, []wish{{port("80"), every, 8000, 8010}}, nil},
-		{"any", JoinRequest{Ports: ports(t, ">80", "0>81")}, []wish{{port("80"), every, 0, 0}, {port("81"), every, 0, 0}}, nil},
+		{"range", JoinRequest{Ports: ports(t, "8000-8010>80")}, []wish{{port: port("80"), addrs: all, from: 8000, to: 8010}}, nil},
+		{"any", JoinRequest{Ports: ports(t, ">80", "0>81")}, []wish{{port: port("80"), addrs: all, from: 0, to: 0}, {port: port("81"), addrs: all, from: 0, to: 0}}, nil},
 		{
 			"all exposed",
 			JoinRequest{PublishAll: true, Ports: network.PortMap{port("80"): {{HostPort: "8080"}}, port("81"): nil}, Exposed: network.PortSet{port("80"): {}, port("81"): {}, port("82/udp"): {}}},
-			[]wish{{port("80"), every, 8080, 8080}, {port("81"), every, 0, 0}, {port("82/udp"), every, 0, 0}},
+			[]wish{{port: port("80"), addrs: all, from: 8080, to: 8080}, {port: port("81"), addrs: all, from: 0, to: 0}, {port: port("82/udp"), addrs: all, from: 0, to: 0}},
 			nil,
 		},
 		{"exposed only", JoinRequest{Exposed: network.PortSet{port("80"): {}}, Ports: network.PortMap{port("81"): {}}}, nil, nil},
-		{"IPv6", JoinRequest{Ports: network.PortMap{port("80"): {{HostIP: addr("::1")}}}}, nil, errdefs.ErrNotImplemented},
+		{"IPv6", JoinRequest{Ports: network.PortMap{port("80"): {{HostIP: addr("::1")}}}}, nil, errdefs.ErrInvalidArgument},
 		{"backward range", JoinRequest{Ports: ports(t, "81-80>80")}, nil, errdefs.ErrInvalidArgument},
 		{"open range", JoinRequest{Ports: ports(t, "80->80")}, nil, errdefs.ErrInvalidArgument},
 		{"range from 0", JoinRequest{Ports: ports(t, "0-9>80")}, nil, errdefs.ErrInvalidArgument},
@@ -122,7 +57,7 @@ func TestWishes(t *testing.T) {
 		{"unknown protocol", JoinRequest{Ports: ports(t, "80>80/icmp")}, nil, errdefs.ErrInvalidArgument},
 		{"container port 0", JoinRequest{Ports: ports(t, "80>0")}, nil, errdefs.ErrInvalidArgument},
 	} {
-		got, err := wishes(&tt.r)
+		got, err := wishes(&tt.r, paths{v4: true})
 		if !errors.Is(err, tt.err) {
 			t.Errorf("%s: %v", tt.name, err)
 			continue
@@ -231,8 +166,11 @@ func TestSocketInodes(t *testing.T) {
 		"10.0.0.2":  "22222 44444 55555",
 		"0.0.0.0":   "11111 22222 44444 55555",
 	} {
-		got := strings.Join(socketInodes([]byte(file), hostPort{netip.MustParseAddr(addr), network.TCP, 8080}), " ")
-		if got != "socket:["+strings.ReplaceAll(want, " ", "] socket:[")+"]" {
+		var got []string
+		for _, s := range readSockets([]byte(file), firewall.One(netip.MustParseAddr(addr), network.TCP, 8080)) {
+			got = append(got, s.inode)
+		}
+		if strings.Join(got, " ") != want {
 			t.Errorf("%s: %s", addr, got)
 		}
 	}

@@ -14,6 +14,8 @@ import (
 	"github.com/google/nftables"
 	"github.com/moby/moby/api/types/network"
 	"github.com/vishvananda/netlink"
+
+	"github.com/kistdev/kist/internal/network/firewall"
 )
 
 // The daemon ends and another one takes over: a connection goes on, the port answers all along, and what belongs to
@@ -67,7 +69,7 @@ func TestRestore(t *testing.T) {
 	}
 	l.ok(l.m.Leave(context.Background(), "web"))
 	l.wantSilence(l.outside, "198.51.100.1:8080")
-	web.NS.Close()
+	web.Close()
 	eventually(t, "the veth pair is left", func() bool {
 		_, err := netlink.LinkByName(l.m.c.vethName(web.Networks["bridge"].EndpointID))
 		return err != nil
@@ -85,9 +87,9 @@ func (l *lab) longConnection(ns *os.File, addr string) func() {
 	})
 	l.Cleanup(func() { ln.Close() })
 	host, _, _ := net.SplitHostPort(addr)
-	hp := hostPort{every, network.TCP, 7777}
+	hp := firewall.One(every, network.TCP, 7777)
 	a := l.m.attached["web"]
-	l.ok(l.m.fw.publish(map[hostPort]target{hp: {a.addr.Addr(), 7777}}))
+	l.ok(l.m.fw.Publish(map[firewall.Ports]firewall.Target{hp: {Addr: a.ends[0].addr.Addr(), Port: 7777}}))
 	var c net.Conn
 	l.in(l.outside, func() {
 		var err error
@@ -152,7 +154,8 @@ func TestRemoveAll(t *testing.T) {
 		if l.m.sweep.exists(p.veth) {
 			t.Errorf("%s is left", p.veth)
 		}
-		l.m.discard(p)
+		p.ns.Close()
+		l.m.sweep.add(&p.endpoint)
 	}
 	l.ok(l.m.rt.removeAll(veths))
 	l.ok(l.m.rt.removeAll(nil))
@@ -165,22 +168,22 @@ func TestOpenTakesOver(t *testing.T) {
 	attrs.Name = "kist0"
 	l.ok(netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs})) // somebody else's
 	l.m = l.open(Config{Instance: "abc"})
-	if l.m.bridge.name != "kist-abc" {
-		t.Errorf("bridge %s", l.m.bridge.name)
+	if l.m.lan.link.name != "kist-abc" {
+		t.Errorf("bridge %s", l.m.lan.link.name)
 	}
 	l.ok(netlink.LinkDel(l.link("kist0")))
 	again := l.open(Config{Instance: "abc"})
-	if again.bridge.index != l.m.bridge.index || again.bridge.addr != l.m.bridge.addr {
-		t.Errorf("%+v, then %+v", l.m.bridge, again.bridge)
+	if again.lan.link.index != l.m.lan.link.index || again.Gateway() != l.m.Gateway() {
+		t.Errorf("%+v, then %+v", l.m.lan.link, again.lan.link)
 	}
 	moved := l.open(Config{Instance: "abc", BIP: netip.MustParsePrefix("10.99.0.1/24")})
-	if moved.bridge.index != l.m.bridge.index || moved.bridge.addr != netip.MustParsePrefix("10.99.0.1/24") {
-		t.Errorf("%+v, then with a BIP %+v", l.m.bridge, moved.bridge)
+	if moved.lan.link.index != l.m.lan.link.index || moved.Gateway() != netip.MustParseAddr("10.99.0.1") {
+		t.Errorf("%+v, then with a BIP %+v", l.m.lan.link, moved.lan.link)
 	}
 	l.ok(moved.Restore(context.Background(), nil))
 	s, err := moved.Join(context.Background(), JoinRequest{ContainerID: "x"})
 	l.ok(err)
-	defer s.NS.Close()
+	defer s.Close()
 	if _, err := Open(context.Background(), Config{Instance: "abc", BIP: netip.MustParsePrefix("10.98.0.1/24")}); err == nil {
 		t.Error("the bridge's address was changed under a container")
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -21,7 +20,7 @@ const (
 // sweeper gives addresses back once the kernel has taken down the veth pair that had them. Deleting a pair oneself takes
 // tens of milliseconds under the kernel's network lock; the kernel does many at once.
 type sweeper struct {
-	gone func(addr netip.Addr, owner string)
+	gone func(*endpoint)
 	sock int
 	rt   *rtnl
 	wake chan struct{}
@@ -33,12 +32,12 @@ type sweeper struct {
 }
 
 type leftover struct {
-	endpoint
+	*endpoint
 	since time.Time
 }
 
 // newSweeper opens its sockets in the network namespace of the calling thread.
-func newSweeper(gone func(netip.Addr, string)) (*sweeper, error) {
+func newSweeper(gone func(*endpoint)) (*sweeper, error) {
 	sock, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open socket: %w", err)
@@ -54,7 +53,7 @@ func newSweeper(gone func(netip.Addr, string)) (*sweeper, error) {
 }
 
 // add hands over an endpoint whose namespace has been let go.
-func (s *sweeper) add(e endpoint) {
+func (s *sweeper) add(e *endpoint) {
 	s.mu.Lock()
 	s.pending = append(s.pending, leftover{e, time.Now()})
 	s.mu.Unlock()
@@ -101,7 +100,7 @@ func (s *sweeper) look() bool {
 			left = append(left, l)
 			continue
 		}
-		s.gone(l.addr.Addr(), l.id)
+		s.gone(l.endpoint)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -2,6 +2,7 @@ package network
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
@@ -12,10 +13,10 @@ import (
 // rules of its own, which docs/networks.md tells. Rules of the old iptables-legacy are not seen, nor chains that end in a
 // rule that drops.
 func (m *Manager) Warnings() []string {
-	if m.bridge == nil {
+	if m.links == nil {
 		return nil
 	}
-	chains, err := m.fw.chains()
+	chains, err := m.fw.Chains()
 	if err != nil {
 		return []string{"the host's firewall rules could not be read: " + err.Error()}
 	}
@@ -25,14 +26,16 @@ func (m *Manager) Warnings() []string {
 			continue
 		}
 		w = append(w, fmt.Sprintf("the firewall table %q drops forwarded packets by default (chain %q): containers reach the network only if it accepts those of %s",
-			c.Table.Name, c.Name, m.bridge.name))
+			c.Table.Name, c.Name, m.linkNames()))
 	}
 	return w
 }
 
-// chains lists the chains of all tables.
-func (f *firewall) chains() ([]*nftables.Chain, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.conn.ListChains()
+// linkNames are the bridges, as a firewall is told of them.
+func (m *Manager) linkNames() string {
+	var names []string
+	for _, b := range m.bridges() {
+		names = append(names, b.Name)
+	}
+	return strings.Join(names, ", ")
 }

@@ -4,50 +4,32 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"net"
 	"net/netip"
 	"os"
 
-	"github.com/containerd/errdefs"
-	"github.com/moby/moby/api/types/network"
 	"golang.org/x/sys/unix"
-
-	"github.com/kistdev/kist/internal/fault"
 )
 
-// laterEthIndex is used where the kernel gives every new namespace devices of its own that come before (sit0, tunl0).
-const laterEthIndex = 1000
-
-// wire makes a namespace on the bridge with any free address, for the pool.
-func (m *Manager) wire() (*parked, error) {
-	id := newID()
-	addr, err := m.tryAddress(netip.Addr{}, id)
+// wire makes a namespace on the default bridge with any free address, for the pool.
+func (m *Manager) wire() (_ *parked, err error) {
+	p := &parked{endpoint: endpoint{id: newID(), lan: m.lan, ifName: containerIfName}}
+	m.mu.Lock()
+	p.addr, p.via, err = m.lan.tryLease(false, netip.Addr{}, p.id)
+	m.mu.Unlock()
 	if err != nil {
 		return nil, err
 	}
-	return m.wireAt(id, addr, nil)
-}
-
-// wireAsAsked makes a namespace on the bridge with the address, if it is valid, and the MAC address, if there is one, that
-// the user asked for.
-func (m *Manager) wireAsAsked(want netip.Addr, mac network.HardwareAddr) (*parked, error) {
-	id := newID()
-	addr, err := m.takeAddress(want, id)
-	if err != nil {
-		return nil, err
-	}
-	return m.wireAt(id, addr, mac)
-}
-
-// wireAt makes a namespace with an endpoint that has its address already, and gives that back if it fails.
-func (m *Manager) wireAt(id string, addr netip.Addr, mac network.HardwareAddr) (_ *parked, err error) {
-	p := &parked{endpoint: endpoint{id: id, network: network.NetworkBridge, veth: m.c.vethName(id)}}
-	p.addr = netip.PrefixFrom(addr, m.bridge.addr.Bits())
-	if p.mac = mac; len(mac) == 0 {
-		p.mac = macOf(addr)
-	}
+	p.veth, p.mac = m.c.vethName(p.id), macOf(p.addr.Addr())
 	var inside *rtnl
 	p.ns, err = inNewNS(m.host, func() error {
 		if inside, err = dialRtnl(); err != nil {
+			return err
+		}
+		if err := p.listen(); err != nil {
+			return err
+		}
+		if p.index, err = m.firstIndex(); err != nil {
 			return err
 		}
 		return setSysctls(defaultSysctls)
@@ -56,52 +38,116 @@ func (m *Manager) wireAt(id string, addr netip.Addr, mac network.HardwareAddr) (
 		defer inside.close()
 	}
 	if err == nil {
-		err = m.connect(p, inside)
+		err = m.connect(p.ns, inside, []*endpoint{&p.endpoint}, &p.endpoint, nil)
 	}
 	if err != nil {
+		p.sockets.Close()
 		if p.ns != nil {
 			p.ns.Close()
 		}
-		m.giveBack(addr, p.id)
+		m.giveBack(&p.endpoint)
 		return nil, err
 	}
 	return p, nil
 }
 
-// connect makes the veth pair and sets the namespace's end up. The kernel takes a pair that is left half made away with
-// the namespace.
-func (m *Manager) connect(p *parked, inside *rtnl) error {
-	index := int(m.ethIndex.Load())
-	err := m.rt.do(m.pair(p, index)...)
-	if errors.Is(err, unix.EBUSY) && index != laterEthIndex {
-		index = laterEthIndex
-		m.ethIndex.Store(laterEthIndex)
-		err = m.rt.do(m.pair(p, index)...)
-	}
-	if errors.Is(err, unix.EXFULL) {
-		return &fault.Error{
-			Code: "bridge-full", What: "cannot connect the container to the bridge " + m.bridge.name,
-			Cause: "a Linux bridge has 1023 ports, and all are in use", Class: errdefs.ErrResourceExhausted, Err: err,
+// connect makes the interfaces of the endpoints in the namespace and sets them up, with the default routes through two of
+// them, or none. A pair that is left half made goes with the namespace.
+func (m *Manager) connect(ns *os.File, inside *rtnl, ends []*endpoint, way4, way6 *endpoint) error {
+	msgs := []*message{linkUp("lo", loopbackIndex)}
+	for _, e := range ends {
+		if err := m.plug(ns, e); err != nil {
+			return err
+		}
+		if m.ipv6 {
+			msgs = append(msgs, linkQuiet(e.ifName, e.index))
+		}
+		msgs = append(msgs, linkUp(e.ifName, e.index))
+		if e.addr.IsValid() {
+			msgs = append(msgs, addrAdd(e.index, e.addr))
+		}
+		if e.addr6.IsValid() {
+			msgs = append(msgs, addrAdd(e.index, linkLocal(e.mac)), addrAdd(e.index, e.addr6))
 		}
 	}
-	if err != nil {
-		return err
+	if way4 != nil {
+		msgs = append(msgs, defaultRoute(way4.index, way4.via, false))
 	}
-	msgs := []*message{linkUp("lo", loopbackIndex)}
-	if m.ipv6 {
-		msgs = append(msgs, linkQuiet(index))
+	if way6 != nil {
+		msgs = append(msgs, defaultRoute(way6.index, way6.via6, true))
 	}
-	msgs = append(msgs, linkUp(containerIfName, index), addrAdd(index, p.addr), defaultRoute(index, m.bridge.addr.Addr()))
 	if err := inside.do(msgs...); err != nil {
 		return err
 	}
-	return m.rt.do(linkSync(p.veth), linkSync(m.bridge.name))
+	var look []*message
+	for _, e := range ends {
+		if e.veth != "" {
+			look = append(look, linkSync(e.veth), linkSync(e.port.name))
+		}
+	}
+	if len(look) == 0 {
+		return nil
+	}
+	return m.rt.do(look...)
 }
 
-func (m *Manager) pair(p *parked, index int) []*message {
-	msgs := []*message{vethPair(p.veth, m.bridge.index, m.bridge.mtu, int(p.ns.Fd()), index, p.mac)}
-	if hairpin := bridgeFilters(); m.ipv6 || hairpin {
-		msgs = append(msgs, portSettings(p.veth, m.ipv6, hairpin))
+// plug makes the endpoint's interface.
+func (m *Manager) plug(ns *os.File, e *endpoint) error {
+	if !e.lan.wired() {
+		return m.plugSublink(ns, e)
+	}
+	for {
+		var err error
+		if e.port == nil {
+			if e.port, err = m.seat(e.lan.link); err != nil {
+				return err
+			}
+		}
+		if err = m.rt.do(m.pair(ns, e)...); !errors.Is(err, unix.EXFULL) {
+			return m.found(ns, e, err)
+		}
+		e.lan.link.full(e.port)
+		e.port = nil
+	}
+}
+
+// found learns the index of an interface in a namespace that others have used.
+func (m *Manager) found(ns *os.File, e *endpoint, err error) error {
+	if err != nil || e.index != 0 {
+		return err
+	}
+	return inNS(m.host, ns, func() error {
+		i, err := net.InterfaceByName(e.ifName)
+		if err == nil {
+			e.index = i.Index
+		}
+		return err
+	})
+}
+
+// firstIndex is what the kernel gives to the first interface of a new namespace, in which the calling thread is: some kernels
+// put devices of their own into each (sit0, tunl0).
+func (m *Manager) firstIndex() (int, error) {
+	if i := m.ethIndex.Load(); i != 0 {
+		return int(i), nil
+	}
+	links, err := net.Interfaces()
+	if err != nil {
+		return 0, err
+	}
+	next := 0
+	for _, l := range links {
+		next = max(next, l.Index+1)
+	}
+	m.ethIndex.Store(int32(next))
+	return next, nil
+}
+
+func (m *Manager) pair(ns *os.File, e *endpoint) []*message {
+	b := e.lan.link
+	msgs := []*message{vethPair(e.veth, e.port.index, farEnd{ns: int(ns.Fd()), name: e.ifName, mac: e.mac, mtu: b.mtu})}
+	if hairpin := bridgeFilters(); m.ipv6 || hairpin || b.apart {
+		msgs = append(msgs, portSettings(e.veth, m.ipv6, hairpin, b.apart))
 	}
 	return msgs
 }
@@ -116,19 +162,26 @@ func bridgeFilters() bool {
 
 // isolate makes a namespace with nothing but a loopback.
 func (m *Manager) isolate() (*parked, error) {
-	p := &parked{endpoint: endpoint{id: newID(), network: network.NetworkNone}}
+	p := &parked{endpoint: endpoint{id: newID(), lan: m.none}}
 	ns, err := inNewNS(m.host, func() error {
 		inside, err := dialRtnl()
 		if err != nil {
 			return err
 		}
 		defer inside.close()
+		if _, err := m.firstIndex(); err != nil {
+			return err
+		}
 		if err := inside.do(linkUp("lo", loopbackIndex)); err != nil {
+			return err
+		}
+		if err := p.listen(); err != nil {
 			return err
 		}
 		return setSysctls(defaultSysctls)
 	})
 	if err != nil {
+		p.sockets.Close()
 		return nil, err
 	}
 	p.ns = ns
@@ -142,9 +195,8 @@ func newID() string {
 	return hex.EncodeToString(b[:])
 }
 
-// macOf derives the MAC address from the IP address, as docker did for long: whoever has the address has this MAC, so no
-// ARP cache is ever wrong about it.
-func macOf(a netip.Addr) network.HardwareAddr {
-	b := a.As4()
-	return network.HardwareAddr{0x02, 0x42, b[0], b[1], b[2], b[3]}
+// linkLocal is the address that the kernel would derive from the MAC address.
+func linkLocal(mac []byte) netip.Prefix {
+	b := [16]byte{0: 0xfe, 1: 0x80, 8: mac[0] ^ 2, 9: mac[1], 10: mac[2], 11: 0xff, 12: 0xfe, 13: mac[3], 14: mac[4], 15: mac[5]}
+	return netip.PrefixFrom(netip.AddrFrom16(b), 64)
 }

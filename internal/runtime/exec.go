@@ -40,7 +40,7 @@ func (r *Runtime) Exec(ctx context.Context, t ExecTarget, p *specs.Process, io S
 	defer goruntime.KeepAlive(&t)
 	defer goruntime.KeepAlive(&io)
 	spec := *t.Spec
-	spec.Process = p
+	spec.Process, spec.Mounts = p, nil // what is mounted is there already; its source may be gone by now
 	if spec.Linux == nil {
 		spec.Linux = &specs.Linux{}
 	}

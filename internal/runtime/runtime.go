@@ -269,6 +269,14 @@ func (r *Runtime) Delete(ctx context.Context, p *Process) error {
 	return errors.Join(errs...)
 }
 
+// Unmount takes the process's mounts apart that are kept until Delete, once all processes of its namespaces have ended: for
+// who needs the writable layer's directories before.
+func (p *Process) Unmount() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.release()
+}
+
 // release closes the descriptors that are held for the container.
 func (p *Process) release() {
 	for _, fd := range p.hold {

@@ -41,9 +41,11 @@ type Client struct {
 	sent   map[string]struct{} // keys of the profiles that this connection's keeper has
 	child  *os.Process         // the keeper, if this process started it
 	keeper int                 // its pid, whoever started it
+	speaks int                 // its version of the protocol
 
 	attachments map[uint64]*attached // by ticket
 	ticket      uint64
+	claims      map[string]chan Exit // by task
 
 	fresh  bool
 	closed bool
@@ -66,7 +68,8 @@ func Open(ctx context.Context, config Config) (*Client, error) {
 	}
 	c := &Client{
 		config: config, events: make(chan Event), queue: newEventQueue(), up: make(chan struct{}),
-		calls: map[uint32]chan outcome{}, tasks: map[string]*holding{}, attachments: map[uint64]*attached{}, fresh: true, quit: make(chan struct{}),
+		calls: map[uint32]chan outcome{}, tasks: map[string]*holding{}, attachments: map[uint64]*attached{},
+		claims: map[string]chan Exit{}, fresh: true, quit: make(chan struct{}),
 	}
 	conn, err := c.connect(ctx)
 	if err != nil {
@@ -205,14 +208,15 @@ func (c *Client) notice(e Event) {
 		}
 		c.mu.Unlock()
 	}
-	c.queue.push(e)
+	if !c.claimed(e) {
+		c.queue.push(e)
+	}
 }
 
 func (c *Client) stdinClosed(t Target) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if h := c.findLocked(t.ID, t.ExecID); h != nil && h.stdin >= 0 {
-		unix.Close(h.stdin)
-		h.stdin = -1
+	if h := c.findLocked(t.ID, t.ExecID); h != nil {
+		h.closeStdin()
 	}
 }

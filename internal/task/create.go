@@ -22,10 +22,15 @@ func (c *Client) Run(ctx context.Context, r CreateRequest) (pid int, warnings []
 }
 
 func (c *Client) create(ctx context.Context, r CreateRequest, start bool) (int, []string, error) {
-	m := CreateMessage{ID: r.ID, Spec: r.Spec, Rootfs: r.Rootfs, Stdin: r.Stdin, StdinOnce: r.StdinOnce, Log: r.Log, Start: start}
+	m := CreateMessage{ID: r.ID, Spec: r.Spec, Rootfs: r.Rootfs, Stdin: r.Stdin, StdinOnce: r.StdinOnce, Log: r.Log, Start: start, Private: r.Private, Merged: r.Merged}
 	var fds []int
 	if r.NetNS != nil {
 		m.Slots, fds = []Slot{SlotNetNS}, []int{int(r.NetNS.Fd())}
+		if c.keeperVersion() >= 2 {
+			for _, fd := range r.Sockets {
+				m.Slots, fds = append(m.Slots, SlotSocket), append(fds, fd)
+			}
+		}
 	}
 	var profile *specs.LinuxSeccomp
 	if s := r.Spec; s != nil && s.Linux != nil && s.Linux.Seccomp != nil {

@@ -16,6 +16,7 @@ type holding struct {
 	orphan                                bool     // the keeper is not its parent
 	told                                  bool     // its exit was delivered
 	file                                  *os.File // the pidfd for PIDFD, once somebody asked
+	sockets                               []int    // of CreateRequest
 
 	execs map[string]*holding
 }
@@ -27,6 +28,10 @@ func newHolding(h *Held, fds []int) *holding {
 		slot := Slot(0)
 		if i < len(h.Slots) {
 			slot = h.Slots[i]
+		}
+		if slot == SlotSocket {
+			e.sockets = append(e.sockets, fd)
+			continue
 		}
 		if place := e.place(slot); place != nil && *place < 0 {
 			*place = fd
@@ -62,10 +67,21 @@ func (e *holding) describe(id, execID string) (Held, []int) {
 			h.Slots, fds = append(h.Slots, s), append(fds, fd)
 		}
 	}
+	for _, fd := range e.sockets {
+		h.Slots, fds = append(h.Slots, SlotSocket), append(fds, fd)
+	}
 	return h, fds
 }
 
-// closeStdio gives up all but the pidfd.
+// closeStdin gives the process's input up, which ends when nobody holds it.
+func (e *holding) closeStdin() {
+	if e.stdin >= 0 {
+		unix.Close(e.stdin)
+		e.stdin = -1
+	}
+}
+
+// closeStdio gives up all but the pidfd: the process's streams and its network's sockets.
 func (e *holding) closeStdio() {
 	for _, fd := range []*int{&e.stdin, &e.stdout, &e.stderr, &e.console} {
 		if *fd >= 0 {
@@ -73,6 +89,10 @@ func (e *holding) closeStdio() {
 			*fd = -1
 		}
 	}
+	for _, fd := range e.sockets {
+		unix.Close(fd)
+	}
+	e.sockets = nil
 }
 
 func (e *holding) close() {
@@ -105,6 +125,9 @@ func (c *Client) keep(h *Held, fds []int) {
 	if c.closed || old != nil {
 		if old != nil {
 			old.orphan = e.orphan
+			if e.stdin < 0 { // its input ended while nobody could be told
+				old.closeStdin()
+			}
 		}
 		e.close()
 		return

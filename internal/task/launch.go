@@ -209,6 +209,9 @@ func (c *Client) greet(ctx context.Context, conn *Conn) error {
 			Try:   "stop its containers with the program that started it", Class: errdefs.ErrFailedPrecondition,
 		}
 	}
+	c.mu.Lock()
+	c.speaks = h.Version
+	c.mu.Unlock()
 	if err := c.handIn(conn, h.PID); err != nil {
 		return err
 	}

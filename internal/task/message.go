@@ -16,7 +16,7 @@ import (
 // errdefs.ErrFailedPrecondition and leaves it alone. A keeper that holds nothing ends by itself some seconds after its
 // last client, so a new program's keeper takes over at the next occasion.
 const (
-	Version    = 1
+	Version    = 2 // 2: SlotSocket
 	MinVersion = 1
 )
 
@@ -86,6 +86,7 @@ const (
 	SlotConsole Slot = 5
 	SlotNetNS   Slot = 6 // Create only
 	SlotStream  Slot = 7 // Attach only
+	SlotSocket  Slot = 8 // any number, in order; not to a keeper of version 1
 )
 
 // Held describes a process that its sender holds. Its descriptors come with it in the order of Slots.
@@ -113,7 +114,11 @@ type CreateMessage struct {
 	Log       logfile.Config
 	// Start lets it go at once.
 	Start bool `json:",omitempty"`
-	Slots []Slot
+	// Private: the record must not hold the environment.
+	Private bool `json:",omitempty"`
+	// Merged: both outputs are one.
+	Merged bool `json:",omitempty"`
+	Slots  []Slot
 }
 
 // ExecMessage is the body of Exec.

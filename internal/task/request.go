@@ -20,6 +20,9 @@ type CreateRequest struct {
 	Rootfs *sys.Overlay
 	// NetNS is the network namespace to join; nil leaves it to Spec. It is not closed by the callee.
 	NetNS *os.File
+	// Sockets are listening sockets in the container's network namespace. They stay the caller's; the keeper holds copies
+	// until the process ends, so that they outlive the client's process, whose successor gets them by Client.Sockets.
+	Sockets []int
 	// Stdin keeps the process's standard input open for attachments; without it, it is /dev/null. With a terminal
 	// (Spec.Process.Terminal) it says whether attachments may write to it.
 	Stdin bool
@@ -27,6 +30,11 @@ type CreateRequest struct {
 	StdinOnce bool
 	// Log says where output goes.
 	Log logfile.Config
+	// Private keeps the environment out of the record on disk: it holds secrets.
+	Private bool
+	// Merged makes standard error the same pipe as standard output: then nothing overtakes anything, and what is read of it
+	// is standard output.
+	Merged bool
 }
 
 // ExecRequest asks for a further process in a running task. It is created and started in one step.

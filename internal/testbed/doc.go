@@ -33,3 +33,13 @@ func Images() string {
 	}
 	return filepath.Join(Root(), "bin", "images")
 }
+
+// Tool is the path of a program that scripts/clients has built for tests ("docker", "docker-buildx"), or empty where it is
+// not there.
+func Tool(name string) string {
+	path := filepath.Join(Root(), "bin", "tools", name)
+	if _, err := os.Stat(path); err != nil {
+		return ""
+	}
+	return path
+}

@@ -94,6 +94,7 @@ type Host struct {
 	// cgroup is the parent of the containers' cgroups.
 	cgroup string
 	told   bool // the daemons' log was shown
+	guard  *guard
 }
 
 // NewHost makes a host. Without root the test is skipped.
@@ -118,11 +119,26 @@ func NewHost(t testing.TB) *Host {
 	if err := os.WriteFile(filepath.Join(dir, "docker", "config.json"), []byte("{}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	if err := plugIn(filepath.Join(dir, "docker", "cli-plugins")); err != nil {
+		t.Fatal(err)
+	}
 	sum := sha256.Sum256([]byte(filepath.Join(dir, "data")))
 	h.cgroup = "/kist-" + hex.EncodeToString(sum[:3]) // As kistd names it for a data root that is not the default.
 	t.Cleanup(h.close)
 	h.boot()
 	return h
+}
+
+// plugIn gives docker's command buildx, where it has been built.
+func plugIn(dir string) error {
+	path := Tool("docker-buildx")
+	if path == "" {
+		return nil
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	return os.Symlink(path, filepath.Join(dir, "docker-buildx"))
 }
 
 // boot starts the host's first process.
@@ -152,12 +168,17 @@ func (h *Host) boot() {
 	if _, err := io.ReadFull(out, make([]byte, len("ready\n"))); err != nil {
 		h.t.Fatalf("the host did not come up: %v", err)
 	}
+	h.guard = h.guarded(guardPatience)
 }
 
 // halt ends all processes of the host.
 func (h *Host) halt() {
 	if h.cmd == nil || h.cmd.Process == nil {
 		return
+	}
+	if h.guard != nil {
+		h.guard.close()
+		h.guard = nil
 	}
 	_ = h.stdin.Close()
 	_ = h.cmd.Process.Kill() // The first process of a pid namespace takes the others with it.

@@ -52,7 +52,7 @@ func TestCopyUp(t *testing.T) {
 	for _, path := range []string{"/data", "/alias"} {
 		name := "vol" + strings.ReplaceAll(path, "/", "-")
 		ensure(t, s, name, nil)
-		if err := s.CopyUp(ctx, name, from, path); err != nil {
+		if err := s.CopyUp(ctx, name, "c1", from, path); err != nil {
 			t.Fatal(err)
 		}
 		dir := s.data(name)
@@ -92,11 +92,11 @@ func TestCopyUpIsAllOrNothing(t *testing.T) {
 	ensure(t, s, "vol", nil)
 	cancelled, cancel := context.WithCancel(ctx)
 	cancel()
-	if err := s.CopyUp(cancelled, "vol", from, "/data"); err == nil {
+	if err := s.CopyUp(cancelled, "vol", "c1", from, "/data"); err == nil {
 		t.Error("a cancelled copy succeeds")
 	}
 	for path, class := range map[string]error{"/data/sub/file": errdefs.ErrInvalidArgument, "/nothing": nil, "/data/sub/file/below": nil, "/out": nil} {
-		if err := s.CopyUp(ctx, "vol", from, path); !errors.Is(err, class) {
+		if err := s.CopyUp(ctx, "vol", "c1", from, path); !errors.Is(err, class) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
@@ -110,7 +110,7 @@ func TestCopyUpIsAllOrNothing(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(s.data("vol"), "theirs"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.CopyUp(ctx, "vol", from, "/data"); err != nil {
+	if err := s.CopyUp(ctx, "vol", "c1", from, "/data"); err != nil {
 		t.Fatal(err)
 	}
 	if list, err := os.ReadDir(s.data("vol")); err != nil || len(list) != 1 {
@@ -119,7 +119,7 @@ func TestCopyUpIsAllOrNothing(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "data", "sub", "file")); err != nil {
 		t.Errorf("the image lost a file: %v", err)
 	}
-	if err := s.CopyUp(ctx, "nope", from, "/data"); !errors.Is(err, errdefs.ErrNotFound) {
+	if err := s.CopyUp(ctx, "nope", "c1", from, "/data"); !errors.Is(err, errdefs.ErrNotFound) {
 		t.Error(err)
 	}
 }

@@ -28,6 +28,8 @@ type meta struct {
 	Created time.Time         `json:"created"`
 	Labels  map[string]string `json:"labels,omitempty"`
 	Options map[string]string `json:"options,omitempty"`
+	// Project is the number that the volume's files have for the quota of its size, 0 if it has none.
+	Project uint32 `json:"project,omitempty"`
 }
 
 // make writes the volume's directory: all of it, or nothing that has the volume's name.
@@ -43,6 +45,14 @@ func (s *Store) make(e *entry) (err error) {
 	}()
 	if err := errors.Join(os.Chmod(tmp, 0o701), mkdir(filepath.Join(tmp, dataDir), 0o755)); err != nil {
 		return err
+	}
+	if size, err := sizeOf(e.Options); err != nil {
+		return err
+	} else if size > 0 {
+		e.Project = s.newProject()
+		if err := limit(filepath.Join(tmp, dataDir), e.Project, size); err != nil {
+			return err
+		}
 	}
 	raw, err := json.Marshal(e.meta)
 	if err != nil {
@@ -92,7 +102,7 @@ func syncDir(path string) error {
 
 // load reads a volume's directory; one without data is no volume. A volume whose description is lost keeps its data.
 func load(dir, name string) (*entry, error) {
-	e := &entry{name: name, uses: map[string]bool{}}
+	e := newEntry(name, meta{})
 	info, err := os.Lstat(filepath.Join(dir, dataDir))
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir() {
 		return nil, nil
@@ -129,6 +139,11 @@ func removeCopies(dir string) error {
 
 // unmake takes the volume away at once and deletes its content behind.
 func (s *Store) unmake(e *entry) error {
+	if e.Project != 0 {
+		if err := unlimit(s.path(e.name), e.Project); err != nil {
+			slog.Warn("the limit of a removed volume's size is left", "volume", e.name, "error", err)
+		}
+	}
 	gone := filepath.Join(s.dir, gonePrefix+randomName()[:16])
 	if err := os.Rename(s.path(e.name), gone); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -19,19 +19,51 @@ import (
 // error only without force.
 func (s *Store) Remove(ctx context.Context, name string, force bool) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	e, err := s.get(name)
+	s.mu.Unlock()
+	if err == nil && mounted(e.Options) {
+		s.dropEnded(e)
+		err = s.unmountIdle(e)
+	}
 	if err != nil {
-		if force {
+		if force && errdefs.IsNotFound(err) {
 			return nil
 		}
 		return err
 	}
-	if len(e.uses) > 0 {
-		by := strings.Join(slices.Sorted(maps.Keys(e.uses)), ", ")
-		return fmt.Errorf("remove %s: volume is in use - [%s]: %w", name, by, errdefs.ErrConflict)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.volumes[name] != e: // somebody else removed it
+		return nil
+	case len(e.uses) > 0:
+		return fmt.Errorf("remove %s: volume is in use - [%s]: %w", name, s.usersOf(e), errdefs.ErrConflict)
+	case len(e.mounts) > 0:
+		return fmt.Errorf("remove %s: volume is in use - something is being copied: %w", name, errdefs.ErrConflict)
 	}
 	return s.remove(e)
+}
+
+// dropEnded takes the containers off the list of who has the volume mounted that use it no longer: their own unmounting may
+// not have come to it yet.
+func (s *Store) dropEnded(e *entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(e.mounts, func(user string, _ bool) bool { return !e.uses[user] && !isMoment(user) })
+}
+
+// usersOf says who uses a volume, as docker does, and with the names that people know.
+func (s *Store) usersOf(e *entry) string {
+	list := slices.Sorted(maps.Keys(e.uses))
+	for i, id := range list {
+		if s.NameOf == nil {
+			continue
+		}
+		if name := s.NameOf(id); name != "" {
+			list[i] += " (" + name + ")"
+		}
+	}
+	return strings.Join(list, ", ")
 }
 
 // remove removes an unused volume. The caller holds the lock.

@@ -12,10 +12,13 @@ import (
 // meanwhile are counted or not.
 func (s *Store) Size(name string) (int64, error) {
 	s.mu.Lock()
-	_, err := s.get(name)
+	e, err := s.get(name)
 	s.mu.Unlock()
 	if err != nil {
 		return 0, err
+	}
+	if mounted(e.Options) { // its bytes are elsewhere
+		return 0, nil
 	}
 	// A container that writes to the volume may swap directories for symbolic links under the walk.
 	root, err := os.OpenRoot(s.data(name))

@@ -16,7 +16,6 @@ import (
 	"github.com/moby/moby/api/types/volume"
 
 	"github.com/kistdev/kist/internal/event"
-	"github.com/kistdev/kist/internal/fault"
 )
 
 // driverLocal is the only driver.
@@ -27,6 +26,10 @@ const anonymousLabel = "com.docker.volume.anonymous"
 
 // Store is the volumes of one data root. It is safe for concurrent use.
 type Store struct {
+	// NameOf, when set before the first use of the store, tells the name of a container for messages. It must not call
+	// the store.
+	NameOf func(containerID string) string
+
 	dir string
 	bus *event.Bus
 
@@ -41,6 +44,13 @@ type entry struct {
 	meta
 	name string
 	uses map[string]bool // by container id
+
+	op     sync.Mutex      // held while it is mounted or unmounted; taken before the store's lock, never after
+	mounts map[string]bool // by user of Mount
+}
+
+func newEntry(name string, m meta) *entry {
+	return &entry{name: name, meta: m, uses: map[string]bool{}, mounts: map[string]bool{}}
 }
 
 // Open opens the store in dir, and removes what a crash left half made or half removed.
@@ -93,25 +103,42 @@ func (s *Store) Ensure(ctx context.Context, name, driver string, labels, options
 		}
 		labels[anonymousLabel] = ""
 	}
-	if err := checkName(name); err != nil {
+	made, err := s.ensure(name, labels, options)
+	if err != nil {
 		return nil, false, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if e := s.volumes[name]; e != nil {
-		fresh, err := s.fresh(e)
-		return s.show(e), fresh, err
-	}
-	if err := checkOptions(options); err != nil {
+	e, err := s.get(name)
+	if err != nil {
 		return nil, false, err
 	}
-	e := &entry{name: name, meta: meta{Created: time.Now().UTC(), Labels: maps.Clone(labels), Options: maps.Clone(options)}, uses: map[string]bool{}}
+	if fresh = made; !made {
+		fresh, err = s.fresh(e)
+	}
+	return s.show(e), fresh, err
+}
+
+// ensure makes the volume unless it is there.
+func (s *Store) ensure(name string, labels, options map[string]string) (made bool, err error) {
+	if err := checkName(name); err != nil {
+		return false, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.volumes[name] != nil {
+		return false, nil
+	}
+	if err := checkOptions(options); err != nil {
+		return false, err
+	}
+	e := newEntry(name, meta{Created: time.Now().UTC(), Labels: maps.Clone(labels), Options: maps.Clone(options)})
 	if err := s.make(e); err != nil {
-		return nil, false, fmt.Errorf("create volume %s: %w", name, err)
+		return false, fmt.Errorf("create volume %s: %w", name, err)
 	}
 	s.volumes[name] = e
 	s.emit(events.ActionCreate, e)
-	return s.show(e), true, nil
+	return true, nil
 }
 
 // fresh says whether an image's content may go into the volume.
@@ -119,29 +146,14 @@ func (s *Store) fresh(e *entry) (bool, error) {
 	if len(e.uses) > 0 {
 		return false, nil
 	}
-	d, err := os.Open(s.data(e.name))
+	if mounted(e.Options) {
+		return true, nil // whether it is empty is seen when it is mounted
+	}
+	empty, err := isEmpty(s.data(e.name))
 	if err != nil {
 		return false, fmt.Errorf("volume %s: %w", e.name, err)
 	}
-	defer d.Close()
-	names, _ := d.Readdirnames(1)
-	return len(names) == 0, nil
-}
-
-// checkOptions refuses what is not served.
-func checkOptions(options map[string]string) error {
-	for _, key := range slices.Sorted(maps.Keys(options)) {
-		switch key {
-		case "type", "o", "device", "size":
-			return &fault.Error{
-				Code: "volume-options", What: fmt.Sprintf("cannot create a volume with the option %q", key),
-				Cause: "volume options are not served yet", Try: "a bind mount or --tmpfs instead", Class: errdefs.ErrNotImplemented,
-			}
-		default:
-			return fmt.Errorf("invalid option: %q: %w", key, errdefs.ErrInvalidArgument)
-		}
-	}
-	return nil
+	return empty, nil
 }
 
 // Use marks a volume as used by a container, and Release ends that for all volumes of the container.

@@ -114,7 +114,14 @@ func TestRefusals(t *testing.T) {
 		{"x", "", nil, errdefs.ErrInvalidArgument, "too short"},
 		{strings.Repeat("x", 256), "", nil, errdefs.ErrInvalidArgument, "too long"},
 		{"ok", "nfs", nil, errdefs.ErrNotFound, `error looking up volume plugin nfs: plugin "nfs" not found`},
-		{"ok", "local", map[string]string{"type": "tmpfs"}, errdefs.ErrNotImplemented, "volume options are not served yet"},
+		{"ok", "local", map[string]string{"type": "tmpfs"}, errdefs.ErrInvalidArgument, `missing required option: "device"`},
+		{"ok", "local", map[string]string{"o": "ro"}, errdefs.ErrInvalidArgument, `missing required option: "type"`},
+		{"ok", "local", map[string]string{"type": "none", "device": "/tmp"}, errdefs.ErrInvalidArgument, "needs o=bind"},
+		{"ok", "local", map[string]string{"type": "none", "device": "tmp", "o": "bind"}, errdefs.ErrInvalidArgument, "absolute path"},
+		{"ok", "local", map[string]string{"type": "tmpfs", "device": "tmpfs", "o": "remount"}, errdefs.ErrInvalidArgument, `invalid mount option "remount"`},
+		{"ok", "local", map[string]string{"type": "tmpfs", "device": "tmpfs", "size": "1m"}, errdefs.ErrInvalidArgument, "o=size="},
+		{"ok", "local", map[string]string{"size": "much"}, errdefs.ErrInvalidArgument, `invalid size: "much"`},
+		{"ok", "local", map[string]string{"size": "-1"}, errdefs.ErrInvalidArgument, "invalid size"},
 		{"ok", "local", map[string]string{"colour": "red"}, errdefs.ErrInvalidArgument, `invalid option: "colour"`},
 	} {
 		_, _, err := s.Ensure(ctx, tt.name, tt.driver, nil, tt.options)

@@ -1,0 +1,68 @@
+package api
+
+import (
+	"errors"
+	"strings"
+
+	bkerrdefs "github.com/moby/buildkit/solver/errdefs"
+	"github.com/moby/buildkit/solver/pb"
+
+	"github.com/kistdev/kist/internal/build"
+	"github.com/kistdev/kist/internal/buildmsg"
+)
+
+// around is how many lines before and after those to blame are shown.
+const around = 3
+
+// buildFailure says why a build failed, with the lines of the Dockerfile that are to blame.
+func buildFailure(err error) *buildmsg.Failure {
+	body := BodyOf(err)
+	f := &buildmsg.Failure{Message: body.Message, Code: body.Code, What: body.What, Cause: body.Cause, Try: body.Try}
+	var step *build.StepError
+	if errors.As(err, &step) {
+		f.Step, f.Command, f.ExitCode, f.Tail = step.Name, step.Command, step.ExitCode, step.Tail
+		if f.Try == "" {
+			f.Try = step.Try
+		}
+	}
+	for _, s := range bkerrdefs.Sources(err) {
+		if p, ok := placeOf(s.Info, s.Ranges); ok {
+			f.Places = append(f.Places, p)
+		}
+	}
+	return f
+}
+
+// placeOf cuts the lines around ranges out of a file.
+func placeOf(info *pb.SourceInfo, ranges []*pb.Range) (buildmsg.Place, bool) {
+	if info == nil || len(ranges) == 0 {
+		return buildmsg.Place{}, false
+	}
+	lines := strings.Split(strings.TrimSuffix(string(info.Data), "\n"), "\n")
+	p := buildmsg.Place{File: info.Filename}
+	first, last := len(lines), 1
+	for _, r := range ranges {
+		m := markOf(r)
+		if m.Start.Line < 1 || m.Start.Line > len(lines) {
+			continue
+		}
+		m.End.Line = min(max(m.End.Line, m.Start.Line), len(lines))
+		first, last = min(first, m.Start.Line), max(last, m.End.Line)
+		p.Marks = append(p.Marks, m)
+	}
+	if len(p.Marks) == 0 {
+		return p, false
+	}
+	p.First = max(first-around, 1)
+	for _, l := range lines[p.First-1 : min(last+around, len(lines))] {
+		p.Lines = append(p.Lines, strings.TrimSuffix(l, "\r"))
+	}
+	return p, true
+}
+
+func markOf(r *pb.Range) buildmsg.Range {
+	at := func(p *pb.Position) buildmsg.Position {
+		return buildmsg.Position{Line: int(p.GetLine()), Character: int(p.GetCharacter())}
+	}
+	return buildmsg.Range{Start: at(r.GetStart()), End: at(r.GetEnd())}
+}

@@ -1,0 +1,51 @@
+package build
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/containerd/platforms"
+	"github.com/moby/buildkit/client/llb/sourceresolver"
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/opencontainers/go-digest"
+)
+
+// metadata answers a frontend's question about a source.
+func (j *job) metadata(ctx context.Context, op *pb.SourceOp, opt sourceresolver.Opt) (_ *sourceresolver.MetaResponse, err error) {
+	if op == nil {
+		return nil, fmt.Errorf("a source without identifier: %w", errdefs.ErrInvalidArgument)
+	}
+	name := opt.LogName
+	if name == "" {
+		name = "[internal] load metadata for " + op.Identifier
+	}
+	t := j.progress.internal(name)
+	defer func() { t.end(err) }()
+	scheme, rest, _ := strings.Cut(op.Identifier, "://")
+	switch scheme {
+	case "docker-image":
+		return j.imageMetadata(ctx, op, rest, opt.ImageOpt)
+	}
+	// Nothing is known before it is fetched.
+	return &sourceresolver.MetaResponse{Op: op}, nil
+}
+
+func (j *job) imageMetadata(ctx context.Context, op *pb.SourceOp, ref string, opt *sourceresolver.ResolveImageOpt) (*sourceresolver.MetaResponse, error) {
+	platform := platforms.Normalize(platforms.DefaultSpec())
+	mode := op.Attrs[pb.AttrImageResolveMode]
+	if opt != nil {
+		if opt.Platform != nil {
+			platform = platforms.Normalize(*opt.Platform)
+		}
+		if opt.ResolveMode != "" {
+			mode = opt.ResolveMode
+		}
+	}
+	r, err := j.resolveImage(ctx, ref, mode, platform)
+	if err != nil {
+		return nil, j.unknownImage(ref, err)
+	}
+	return &sourceresolver.MetaResponse{Op: op, Image: &sourceresolver.ResolveImageResponse{Digest: digest.Digest(r.digest), Config: r.config}}, nil
+}

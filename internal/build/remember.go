@@ -1,0 +1,265 @@
+package build
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sort"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// noteLocal and noteAttrs gather what tells this Dockerfile's builds from those of others.
+func (j *job) noteLocal(name string, dir *LocalDir) {
+	j.note(fmt.Sprintf("local %s %s", name, dir.Key))
+}
+
+func (j *job) noteAttrs(attrs map[string]string) {
+	for _, k := range []string{"context", "filename", "target", "platform"} {
+		if v := attrs[k]; v != "" {
+			j.note(k + " " + v)
+		}
+	}
+}
+
+func (j *job) note(text string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if !slices.Contains(j.notes, text) {
+		j.notes = append(j.notes, text)
+	}
+}
+
+// historyKey names the history of this Dockerfile's builds.
+func (j *job) historyKey() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	notes := slices.Clone(j.notes)
+	sort.Strings(notes)
+	return digest.FromString(strings.Join(notes, "\n")).String()
+}
+
+// remember explains the steps of the build, and keeps their parts for the explanation of the next one.
+func (j *job) remember(whole bool) Summary {
+	steps := j.finished()
+	if len(steps) == 0 || j.req.Internal {
+		return Summary{}
+	}
+	m := memory{j: j, whole: whole, key: j.historyKey(), lists: map[string][]byte{}, before: map[string]map[string]string{}}
+	m.old = j.b.cache.last(m.key)
+	return m.run(steps)
+}
+
+// finished are the steps that have come to their end, in the order of the Dockerfile.
+func (j *job) finished() []*step {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var all []*step
+	for _, s := range j.order {
+		select {
+		case <-s.done:
+			if s.err == nil && !s.v.internal() {
+				all = append(all, s)
+			}
+		default:
+		}
+	}
+	sort.SliceStable(all, func(a, b int) bool { return all[a].v.line() < all[b].v.line() })
+	return all
+}
+
+// memory compares one build with the last one.
+type memory struct {
+	j      *job
+	whole  bool // the build came to its end
+	key    string
+	old    *history
+	pairs  map[*step]*stepRow // the same step in the last build
+	used   map[*stepRow]bool
+	lists  map[string][]byte
+	before map[string]map[string]string
+	causes map[*step]string
+}
+
+func (m *memory) run(steps []*step) Summary {
+	var sum Summary
+	next := &history{}
+	m.causes = map[*step]string{}
+	m.pair(steps)
+	changed, cause := m.old == nil, ""
+	for _, s := range steps {
+		if s.key != "" {
+			row, same := m.row(s)
+			changed = changed || !same
+			next.Steps = append(next.Steps, row)
+		}
+		if s.ran && m.causes[s] == "" {
+			m.causes[s] = m.why(s, nil)
+		}
+		at, ok := placeOf(s.v.name)
+		if !ok || strings.HasPrefix(at.text, "LINK ") {
+			continue // The second half of COPY --link, which only stacks.
+		}
+		sum.Steps++
+		if s.cached {
+			sum.Cached++
+		}
+		if s.ran && cause == "" && s.reason != ranForInput {
+			cause = at.words() + " ran because " + m.causes[s]
+		}
+		sum.Explained = append(sum.Explained, Step{
+			Name: s.v.name, Cached: s.cached, Reason: m.causes[s], Milliseconds: s.took.Milliseconds(),
+		})
+	}
+	sum.Line = sentence(sum.Explained, cause)
+	if changed {
+		next.Steps = append(next.Steps, m.rest()...)
+		m.j.b.cache.keep(m.key, next, m.lists)
+	}
+	return sum
+}
+
+// pair finds the steps in the last build.
+func (m *memory) pair(steps []*step) {
+	m.pairs, m.used = map[*step]*stepRow{}, map[*stepRow]bool{}
+	if m.old == nil {
+		return
+	}
+	var keyed []*step
+	var names []string
+	for _, s := range steps {
+		if s.key != "" {
+			keyed, names = append(keyed, s), append(names, s.v.name)
+		}
+	}
+	for i, k := range match(m.old.Steps, names) {
+		if k >= 0 {
+			m.pairs[keyed[i]] = &m.old.Steps[k]
+			m.used[&m.old.Steps[k]] = true
+		}
+	}
+}
+
+// rest are the old rows of steps that a build which failed did not come to.
+func (m *memory) rest() []stepRow {
+	if m.old == nil || m.whole {
+		return nil
+	}
+	var rows []stepRow
+	for i := range m.old.Steps {
+		if !m.used[&m.old.Steps[i]] {
+			rows = append(rows, m.old.Steps[i])
+		}
+	}
+	return rows
+}
+
+// ranForInput marks a step that ran only because of another one.
+const ranForInput = "another step's result changed"
+
+// row is the step as the next build will see it, and whether it is as it was. Of a step that ran, it finds the cause.
+func (m *memory) row(s *step) (stepRow, bool) {
+	old := m.pairs[s]
+	if old != nil && old.Key == s.key && old.Name == s.v.name {
+		if s.ran {
+			m.causes[s] = m.why(s, old)
+		}
+		return *old, true
+	}
+	row := stepRow{Name: s.v.name, Key: s.key}
+	if s.parts == nil {
+		return row, false
+	}
+	parts := s.parts()
+	if s.ran {
+		m.causes[s] = m.explain(s, old, parts)
+	}
+	for _, p := range parts {
+		row.Parts = append(row.Parts, p.row())
+		m.list(p)
+	}
+	return row, false
+}
+
+// why is the reason of a step whose parts are as they were.
+func (m *memory) why(s *step, old *stepRow) string {
+	switch {
+	case s.reason != "":
+		return s.reason
+	case s.key == "":
+		return "it was not here"
+	case old != nil:
+		return "its result was no longer in the cache"
+	}
+	return "it was never built here"
+}
+
+func (m *memory) explain(s *step, old *stepRow, parts []part) string {
+	if s.reason != "" {
+		return s.reason
+	}
+	if old == nil {
+		if m.old == nil {
+			return "it was never built here"
+		}
+		return "it is new"
+	}
+	var own, below []string
+	for _, d := range compare(old.Parts, parts, m.files) {
+		if d.input > 0 {
+			below = append(below, m.below(s, d.input-1))
+			continue
+		}
+		own = append(own, d.words)
+	}
+	switch {
+	case len(own) > 0:
+		return strings.Join(own, ", ")
+	case len(below) > 0:
+		s.reason = ranForInput
+		return below[0]
+	}
+	return "its result was no longer in the cache"
+}
+
+// below says of the step that another one stands on that it made something else.
+func (m *memory) below(s *step, input int) string {
+	if input >= len(s.inputs) {
+		return "what it stands on changed"
+	}
+	in := s.inputs[input]
+	if at, ok := placeOf(in.v.name); ok {
+		if in.v.op.GetSource() != nil {
+			return "the image of " + at.words() + " changed"
+		}
+		return at.words() + " made something else"
+	}
+	return "what it stands on changed"
+}
+
+// files are the lists behind a part then and now.
+func (m *memory) files(old partRow, p part) (before, after map[string]string) {
+	before = m.j.b.cache.filesOf(old.Value)
+	if before == nil {
+		return nil, nil
+	}
+	after, err := p.listed(context.WithoutCancel(m.j.ctx))
+	if err != nil {
+		return nil, nil
+	}
+	return before, after
+}
+
+// list keeps the list behind a part for the next build.
+func (m *memory) list(p part) {
+	if p.files == nil || m.lists[p.value] != nil {
+		return
+	}
+	packed, err := packFiles(func(yield func(string, digest.Digest) bool) error {
+		return p.files(context.WithoutCancel(m.j.ctx), yield)
+	})
+	if err == nil && packed != nil { // Without it the next explanation is less exact.
+		m.lists[p.value] = packed
+	}
+}

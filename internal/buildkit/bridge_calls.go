@@ -1,0 +1,222 @@
+package buildkit
+
+import (
+	"context"
+	"errors"
+
+	types "github.com/moby/buildkit/api/types"
+	"github.com/moby/buildkit/client/llb/sourceresolver"
+	gwclient "github.com/moby/buildkit/frontend/gateway/client"
+	gateway "github.com/moby/buildkit/frontend/gateway/pb"
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/util/apicaps"
+	apicapspb "github.com/moby/buildkit/util/apicaps/pb"
+	"github.com/moby/buildkit/util/grpcerrors"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"google.golang.org/grpc/codes"
+)
+
+// maxFile bounds what ReadFile answers with: less than a gRPC message.
+const maxFile = maxMessage - 64<<10
+
+// notServed are capabilities of BuildKit that this builder has not: clients then say so, or do without.
+var notServed = map[apicaps.CapID]bool{
+	gateway.CapGatewayExec: true, gateway.CapGatewayExecExtraHosts: true, gateway.CapGatewayExecSecretEnv: true,
+	gateway.CapGatewayExecSignals: true, gateway.CapGatewayExecFilesystem: true,
+	pb.CapRemoteCacheGHA: true, pb.CapRemoteCacheS3: true, pb.CapRemoteCacheAzBlob: true,
+	pb.CapSourcePolicy: true, pb.CapSourcePolicySession: true, pb.CapSessionExporter: true, pb.CapExecMetaNetworkProxy: true, pb.CapExecMetaCDI: true,
+	gateway.CapSourceMetaResolverImageAttestations: true, gateway.CapSourceMetaResolverHTTPChecksumRequest: true,
+}
+
+func served(all []*apicapspb.APICap) []*apicapspb.APICap {
+	list := make([]*apicapspb.APICap, 0, len(all))
+	for _, c := range all {
+		if !notServed[apicaps.CapID(c.ID)] {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+// pong answers a Ping.
+func (s *Server) pong() *gateway.PongResponse {
+	return &gateway.PongResponse{
+		FrontendAPICaps: served(gateway.Caps.All()), LLBCaps: served(pb.Caps.All()),
+		Workers: []*types.WorkerRecord{{ID: workerID, Platforms: pb.PlatformsFromSpec(s.platforms())}},
+	}
+}
+
+func (s *Server) platforms() []ocispec.Platform {
+	if s.cfg.Platforms == nil {
+		return nil
+	}
+	return s.cfg.Platforms()
+}
+
+// Ping implements LLBBridge.
+func (bs *bridges) Ping(ctx context.Context, _ *gateway.PingRequest) (*gateway.PongResponse, error) {
+	b, _, leave, err := bs.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	return b.platform(), nil
+}
+
+// Inputs implements LLBBridge.
+func (bs *bridges) Inputs(ctx context.Context, _ *gateway.InputsRequest) (*gateway.InputsResponse, error) {
+	b, _, leave, err := bs.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	return &gateway.InputsResponse{Definitions: b.inputs}, nil
+}
+
+// Warn implements LLBBridge.
+func (bs *bridges) Warn(ctx context.Context, r *gateway.WarnRequest) (*gateway.WarnResponse, error) {
+	b, ctx, leave, err := bs.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	err = b.client.Warn(ctx, digest.Digest(r.Digest), string(r.Short), gwclient.WarnOpts{
+		Level: int(r.Level), SourceInfo: r.Info, Range: r.Ranges, Detail: r.Detail, URL: r.Url,
+	})
+	return &gateway.WarnResponse{}, err
+}
+
+// ResolveImageConfig implements LLBBridge.
+func (bs *bridges) ResolveImageConfig(ctx context.Context, r *gateway.ResolveImageConfigRequest) (*gateway.ResolveImageConfigResponse, error) {
+	b, ctx, leave, err := bs.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	opt := sourceresolver.Opt{LogName: r.LogName, SourcePolicies: r.SourcePolicies}
+	platform := platformOf(r.Platform)
+	switch sourceresolver.ResolverType(r.ResolverType) {
+	case sourceresolver.ResolverTypeOCILayout:
+		opt.OCILayoutOpt = &sourceresolver.ResolveOCILayoutOpt{
+			Platform: platform, Store: sourceresolver.ResolveImageConfigOptStore{SessionID: r.SessionID, StoreID: r.StoreID},
+		}
+	default:
+		opt.ImageOpt = &sourceresolver.ResolveImageOpt{Platform: platform, ResolveMode: r.ResolveMode}
+	}
+	ref, dgst, config, err := b.client.ResolveImageConfig(ctx, r.Ref, opt)
+	if err != nil {
+		return nil, err
+	}
+	return &gateway.ResolveImageConfigResponse{Ref: ref, Digest: dgst.String(), Config: config}, nil
+}
+
+func platformOf(p *pb.Platform) *ocispec.Platform {
+	if p == nil {
+		return nil
+	}
+	spec := p.Spec()
+	return &spec
+}
+
+// ReadFile implements LLBBridge.
+func (bs *bridges) ReadFile(ctx context.Context, r *gateway.ReadFileRequest) (*gateway.ReadFileResponse, error) {
+	b, ctx, leave, err := bs.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	ref, err := b.get(r.Ref)
+	if err != nil {
+		return nil, err
+	}
+	req := gwclient.ReadRequest{Filename: r.FilePath}
+	if r.Range != nil {
+		req.Range = &gwclient.FileRange{Offset: int(r.Range.Offset), Length: int(r.Range.Length)}
+	}
+	data, err := ref.ReadFile(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxFile {
+		return nil, grpcerrors.WrapCode(errors.New(r.FilePath+" is too large to be read in one piece"), codes.ResourceExhausted)
+	}
+	return &gateway.ReadFileResponse{Data: data}, nil
+}
+
+// ReadDir implements LLBBridge.
+func (bs *bridges) ReadDir(ctx context.Context, r *gateway.ReadDirRequest) (*gateway.ReadDirResponse, error) {
+	b, ctx, leave, err := bs.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	ref, err := b.get(r.Ref)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := ref.ReadDir(ctx, gwclient.ReadDirRequest{Path: r.DirPath, IncludePattern: r.IncludePattern})
+	return &gateway.ReadDirResponse{Entries: entries}, err
+}
+
+// StatFile implements LLBBridge.
+func (bs *bridges) StatFile(ctx context.Context, r *gateway.StatFileRequest) (*gateway.StatFileResponse, error) {
+	b, ctx, leave, err := bs.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	ref, err := b.get(r.Ref)
+	if err != nil {
+		return nil, err
+	}
+	st, err := ref.StatFile(ctx, gwclient.StatRequest{Path: r.Path})
+	return &gateway.StatFileResponse{Stat: st}, err
+}
+
+// Evaluate implements LLBBridge.
+func (bs *bridges) Evaluate(ctx context.Context, r *gateway.EvaluateRequest) (*gateway.EvaluateResponse, error) {
+	b, ctx, leave, err := bs.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	ref, err := b.get(r.Ref)
+	if err != nil {
+		return nil, err
+	}
+	return &gateway.EvaluateResponse{}, ref.Evaluate(ctx)
+}
+
+// errNoContainers answers what only a debugger asks for.
+func errNoContainers() error {
+	return grpcerrors.WrapCode(errors.New("kist does not run a client's containers inside a build; run the image of a stage instead (--target)"), codes.Unimplemented)
+}
+
+// NewContainer implements LLBBridge.
+func (*bridges) NewContainer(context.Context, *gateway.NewContainerRequest) (*gateway.NewContainerResponse, error) {
+	return nil, errNoContainers()
+}
+
+// ReleaseContainer implements LLBBridge.
+func (*bridges) ReleaseContainer(context.Context, *gateway.ReleaseContainerRequest) (*gateway.ReleaseContainerResponse, error) {
+	return nil, errNoContainers()
+}
+
+// ExecProcess implements LLBBridge.
+func (*bridges) ExecProcess(gateway.LLBBridge_ExecProcessServer) error { return errNoContainers() }
+
+// ReadFileContainer implements LLBBridge.
+func (*bridges) ReadFileContainer(context.Context, *gateway.ReadFileRequest) (*gateway.ReadFileResponse, error) {
+	return nil, errNoContainers()
+}
+
+// ReadDirContainer implements LLBBridge.
+func (*bridges) ReadDirContainer(context.Context, *gateway.ReadDirRequest) (*gateway.ReadDirResponse, error) {
+	return nil, errNoContainers()
+}
+
+// StatFileContainer implements LLBBridge.
+func (*bridges) StatFileContainer(context.Context, *gateway.StatFileRequest) (*gateway.StatFileResponse, error) {
+	return nil, errNoContainers()
+}

@@ -1,0 +1,128 @@
+package desk
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	docker "github.com/moby/moby/api/types/container"
+
+	"github.com/kistdev/kist/internal/api"
+	"github.com/kistdev/kist/internal/cli"
+	"github.com/kistdev/kist/internal/client"
+	"github.com/kistdev/kist/internal/engine"
+	"github.com/kistdev/kist/internal/front"
+)
+
+// run carries out a run as the client does: create, attach, wait, start.
+func (x *session) run() error {
+	order, ok := cli.ReadRun(x.args[1:])
+	if !ok {
+		return x.send(front.Decline, "")
+	}
+	// What was begun is finished, as it is for a request of the API.
+	begun := context.Background()
+	made, err := x.containers.Create(begun, order.Name, nil, *order.Request)
+	if err != nil {
+		// The client does it again: it pulls the image, or says what is wrong.
+		return x.send(front.Decline, "")
+	}
+	if err := x.tellMade(made, order.Request.HostConfig.AutoRemove); err != nil {
+		return err
+	}
+	if order.Detach {
+		if err := x.containers.Start(begun, made.ID); err != nil {
+			text, code := x.complaint(err, false)
+			if !order.Request.HostConfig.AutoRemove {
+				// docker prints the id of a container that was made but does not run.
+				text = made.ID + "\n" + text
+			}
+			return x.end(front.Failed, code, text)
+		}
+		return x.end(front.Ended, 0, made.ID+"\n")
+	}
+	return x.attend(begun, made.ID, order.Request.HostConfig.AutoRemove)
+}
+
+func (x *session) tellMade(made docker.CreateResponse, removed bool) error {
+	text := made.ID
+	if removed {
+		text = "r" + text
+	}
+	err := x.send(front.Made, text)
+	for _, w := range made.Warnings {
+		err = errors.Join(err, x.send(front.Warn, "warning: "+w+"\n"))
+	}
+	return err
+}
+
+// attend starts a container with the client attached, and tells how it ended.
+func (x *session) attend(begun context.Context, id string, removed bool) error {
+	ctx, release := x.watch(func(signal string) {
+		// The container may have ended; then its exit is on the way.
+		_ = x.containers.Kill(begun, id, signal)
+	})
+	defer release()
+	condition := docker.WaitConditionNextExit
+	if removed {
+		condition = docker.WaitConditionRemoved
+	}
+	exit, err := x.containers.Wait(ctx, id, condition)
+	if err == nil {
+		err = x.containers.StartAttached(begun, id, engine.AttachOptions{Stdout: true, Stderr: true, Stream: true, Hijack: x.hijack})
+	}
+	if err != nil {
+		text, code := x.complaint(err, false)
+		return x.end(front.Failed, code, text)
+	}
+	r, ok := <-exit
+	if !ok {
+		return ctx.Err()
+	}
+	return x.end(front.Ended, int(r.StatusCode), "")
+}
+
+// hijack gives the client's end of the output away.
+func (x *session) hijack(bool) (engine.Stream, error) {
+	var f *os.File
+	f, x.stream = x.stream, nil
+	return engine.Stream{File: f}, nil
+}
+
+// exec carries out an exec.
+func (x *session) exec() error {
+	order, ok := cli.ReadExec(x.args[1:])
+	if !ok {
+		return x.send(front.Decline, "")
+	}
+	begun := context.Background()
+	id, err := x.containers.ExecCreate(begun, order.Container, order.Request)
+	if err != nil {
+		return x.send(front.Decline, "")
+	}
+	o := engine.ExecStartOptions{Detach: order.Detach(), Hijack: x.hijack}
+	err = x.containers.ExecStart(begun, id, o)
+	if err != nil && (o.Detach || x.stream != nil) {
+		text, code := x.complaint(err, true)
+		return x.end(front.Failed, code, text)
+	}
+	if o.Detach {
+		return x.end(front.Ended, 0, "")
+	}
+	// A failure was told on the stream, where the output would have gone.
+	ctx, release := x.watch(func(string) {})
+	defer release()
+	code, err := x.containers.ExecWait(ctx, id)
+	if err != nil {
+		return err
+	}
+	return x.end(front.Ended, code, "")
+}
+
+// complaint is an error as the client would write it.
+func (x *session) complaint(err error, exec bool) (text string, code int) {
+	b := api.BodyOf(err)
+	return cli.Complaint(&client.Error{
+		Status: api.StatusOf(err), Message: b.Message, Code: b.Code, What: b.What, Cause: b.Cause, Try: b.Try,
+	}, exec, x.coloured)
+}

@@ -1,0 +1,42 @@
+package engine
+
+import "sync"
+
+// departedKept is how many containers' exit codes outlive them.
+const departedKept = 1024
+
+// departed remembers how the containers ended that were removed last: a client whose daemon died while it waited for the end of
+// a container that is removed when it exits asks the next daemon, which may have removed it already.
+type departed struct {
+	mu    sync.Mutex // guards all below
+	codes map[string]int
+	order []string // the ids, the oldest at next once it is full
+	next  int
+}
+
+func newDeparted() *departed { return &departed{codes: map[string]int{}} }
+
+func (d *departed) add(id string, code int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, known := d.codes[id]; known {
+		d.codes[id] = code
+		return
+	}
+	if len(d.order) < departedKept {
+		d.order = append(d.order, id)
+	} else {
+		delete(d.codes, d.order[d.next])
+		d.order[d.next] = id
+		d.next = (d.next + 1) % departedKept
+	}
+	d.codes[id] = code
+}
+
+// code is that of a container by its full id.
+func (d *departed) code(id string) (int, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	code, ok := d.codes[id]
+	return code, ok
+}

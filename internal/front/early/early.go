@@ -1,0 +1,67 @@
+// Package early runs package front before the other packages of the program are initialised, most of which a command that the
+// daemon carries out never needs: Go initialises packages in the order of their imports, and this one imports nearly nothing.
+// It is for the client's main package alone.
+package early
+
+import (
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/kistdev/kist/internal/front"
+)
+
+// patience is longer than most starts of a container take. A signal that comes meanwhile ends the command; afterwards signals
+// are passed on to the container, for which the whole of the program is needed.
+const patience = 25 * time.Millisecond
+
+// command is the one that main has to go on with.
+var command *front.Command
+
+// Unfinished returns a command that the daemon is carrying out, and whether the daemon has gone meanwhile; nil when main is
+// to carry out the command line itself.
+func Unfinished() (c *front.Command, lost bool) { return command, gone }
+
+var gone bool
+
+func init() { //nolint:gochecknoinits // the point of this package
+	c := front.Begin(arguments())
+	if c == nil {
+		return
+	}
+	// With more than one, Go's monitor thread wakes every 70 us for as long as the command waits, to look after the processor
+	// that waits with it: half of all switches between threads.
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	switch c.Finish(patience) {
+	case front.Done:
+		syscall.Exit(c.Code())
+	case front.Lost:
+		command, gone = c, true
+	case front.Pending:
+		command = c
+	case front.Declined:
+	}
+}
+
+// arguments are those of the program, without its name. Package os, which has them, would be initialised first otherwise.
+func arguments() []string {
+	fd, err := syscall.Open("/proc/self/cmdline", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	defer syscall.Close(fd)
+	raw := make([]byte, front.MaxPacket)
+	n, err := syscall.Read(fd, raw)
+	if err != nil || n <= 0 || n == len(raw) {
+		return nil
+	}
+	var args []string
+	begin := 0
+	for i, c := range raw[:n] {
+		if c == 0 {
+			args = append(args, string(raw[begin:i]))
+			begin = i + 1
+		}
+	}
+	return args[min(1, len(args)):]
+}

@@ -1,0 +1,10 @@
+package main
+
+import (
+	"os"
+	"runtime"
+)
+
+func main() {
+	_, _ = os.Stdout.WriteString("hello from " + runtime.GOOS + " " + runtime.GOARCH + "\n")
+}

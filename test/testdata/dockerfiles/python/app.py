@@ -1,0 +1,5 @@
+import os
+
+from greeter import greet
+
+print(greet("uid %d" % os.getuid()))
