@@ -12,6 +12,7 @@ import (
 	"github.com/kistdev/kist/internal/build"
 	"github.com/kistdev/kist/internal/buildkit"
 	"github.com/kistdev/kist/internal/event"
+	"github.com/kistdev/kist/internal/fetch"
 	"github.com/kistdev/kist/internal/hostinfo"
 	"github.com/kistdev/kist/internal/image"
 	"github.com/kistdev/kist/internal/layer"
@@ -27,6 +28,7 @@ type builds struct {
 	cache   *build.Cache
 	runner  *runstep.Runner
 	builder *build.Builder
+	fetch   *fetch.Store
 	server  *buildkit.Server
 }
 
@@ -62,9 +64,12 @@ func openBuilds(ctx context.Context, c *config, p buildParts) (_ *builds, err er
 	}); err != nil {
 		return nil, err
 	}
+	if b.fetch, err = fetch.Open(fetch.Config{Dir: filepath.Join(b.dir, "fetch"), UserAgent: "kist/" + version}); err != nil {
+		return nil, err
+	}
 	if b.builder, err = build.Open(ctx, build.Config{
 		Dir: b.dir, Cache: p.cache, Layers: p.layers, Trees: trees, Images: p.images, Events: p.events,
-		Commands: b.runner, Mounts: b.runner.Caches(), Version: version,
+		Fetch: b.fetch, Commands: b.runner, Mounts: b.runner.Caches(), Version: version,
 	}); err != nil {
 		return nil, err
 	}
@@ -100,6 +105,9 @@ func (b *builds) close() error {
 	}
 	if b.builder != nil {
 		err = errors.Join(err, b.builder.Close())
+	}
+	if b.fetch != nil {
+		err = errors.Join(err, b.fetch.Close())
 	}
 	return err
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	"github.com/docker/go-units"
+	bkerrdefs "github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/moby/api/types/registry"
 
 	"github.com/kistdev/kist/internal/build"
@@ -89,13 +90,22 @@ func (b *classicBuild) told(p *progress, r *request, id string) error {
 // classicFailure ends the stream with docker's words: its command exits with the status of the command that failed.
 func classicFailure(p *progress, err error) error {
 	var step *build.StepError
-	if !errors.As(err, &step) || step.Command == "" || step.ExitCode <= 0 {
+	if !errors.As(err, &step) && len(bkerrdefs.Sources(err)) > 0 {
+		return p.finish(badDockerfile{err})
+	}
+	if step == nil || step.Command == "" || step.ExitCode <= 0 {
 		return p.finish(err)
 	}
 	text := fmt.Sprintf("The command '%s' returned a non-zero code: %d", step.Command, step.ExitCode)
 	p.write(classicError{progressLine{Error: text}, classicDetail{Code: step.ExitCode, Message: text}})
 	return nil
 }
+
+// badDockerfile is a mistake in the Dockerfile.
+type badDockerfile struct{ error }
+
+// Unwrap tells the class.
+func (e badDockerfile) Unwrap() []error { return []error{e.error, errdefs.ErrInvalidArgument} }
 
 // classicError is the last message of a build that failed with an exit status.
 type classicError struct {
@@ -281,4 +291,3 @@ func removeSent(dir string) error {
 	}
 	return os.RemoveAll(dir)
 }
-

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 
@@ -19,18 +20,17 @@ import (
 	"github.com/kistdev/kist/internal/build"
 	"github.com/kistdev/kist/internal/fault"
 	"github.com/kistdev/kist/internal/sys"
-
-	"github.com/containerd/errdefs"
 )
 
-// classicSession unpacks the body, and makes the client's side of the build of it. dir is what is to be removed behind it.
-func (s *Server) classicSession(r *request, b *classicBuild) (_ build.Session, dir string, err error) {
+// classicSession unpacks the body, and makes the client's side of the build of it. sent is what is to be removed behind it.
+func (s *Server) classicSession(r *request, b *classicBuild) (_ build.Session, sent string, err error) {
 	place := &build.Place{Name: "classic-" + strings.ToLower(rand.Text()), Auth: b.auth, Dirs: map[string]string{}}
 	if b.remote != "" && b.remote != "client-session" {
 		return place, "", nil
 	}
 	b.remote = ""
-	if dir, err = os.MkdirTemp(s.BuildDir, "sent-"); err != nil {
+	dir, err := os.MkdirTemp(s.BuildDir, "sent-")
+	if err != nil {
 		return nil, "", fmt.Errorf("receive the build context: %w", err)
 	}
 	defer func() {

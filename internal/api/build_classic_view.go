@@ -43,7 +43,7 @@ func (v *classicView) say(text string) {
 }
 
 // vertexName is how a step of the graph is called: its platform and its stage, if there are several, its number and its text.
-var vertexName = regexp.MustCompile(`^\[(?:.* )?(?:([^ ]+) +)? *(\d+)/(\d+)\] (.*)$`)
+var vertexName = regexp.MustCompile(`^\[(?:(?:.* )?([^ ]+) +)? *(\d+)/(\d+)\] (.*)$`)
 
 // status takes progress.
 func (v *classicView) status(s *client.SolveStatus) {

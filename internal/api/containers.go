@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"reflect"
 
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/kistdev/kist/internal/engine"
@@ -189,14 +191,30 @@ func (s *Server) containerRename(w http.ResponseWriter, r *request) error {
 	return noContent(w)
 }
 
+// updateRequest is docker's, and the ports that kist also publishes and withdraws while a container runs.
+type updateRequest struct {
+	container.UpdateConfig
+	// PublishAdd are bindings to add. PublishRemove are those to withdraw; a port without bindings is withdrawn altogether.
+	PublishAdd, PublishRemove network.PortMap
+}
+
 func (s *Server) containerUpdate(w http.ResponseWriter, r *request) error {
-	var c container.UpdateConfig
+	var c updateRequest
 	if err := r.decode(&c, false); err != nil {
 		return err
 	}
-	resp, err := s.Containers.Update(r.Context(), r.PathValue("id"), c)
-	if err != nil {
-		return err
+	var resp container.UpdateResponse
+	ports := len(c.PublishAdd)+len(c.PublishRemove) > 0
+	if ports {
+		if err := s.Containers.Publish(r.Context(), r.PathValue("id"), c.PublishAdd, c.PublishRemove); err != nil {
+			return err
+		}
+	}
+	if !ports || !reflect.ValueOf(c.UpdateConfig).IsZero() {
+		var err error
+		if resp, err = s.Containers.Update(r.Context(), r.PathValue("id"), c.UpdateConfig); err != nil {
+			return err
+		}
 	}
 	if resp.Warnings == nil {
 		resp.Warnings = []string{}

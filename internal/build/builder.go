@@ -35,6 +35,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/kistdev/kist/internal/event"
+	"github.com/kistdev/kist/internal/fetch"
 	"github.com/kistdev/kist/internal/fileop"
 	"github.com/kistdev/kist/internal/image"
 	"github.com/kistdev/kist/internal/layer"
@@ -52,6 +53,8 @@ type Config struct {
 	Events *event.Bus
 	// Commands runs commands; nil refuses them.
 	Commands Commands
+	// Fetch gets files and repositories from the network.
+	Fetch *fetch.Store
 	// Mounts are the directories of cache mounts; nil means none.
 	Mounts  Mounts
 	Version string

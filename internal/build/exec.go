@@ -44,7 +44,7 @@ func (o *execOp) key(ctx context.Context, _ *track, inputs []result) (cacheKey, 
 		if m.CacheOpt != nil {
 			m.CacheOpt = &pb.CacheOpt{}
 		}
-		if m.Input < 0 || m.MountType == pb.MountType_SECRET || m.MountType == pb.MountType_SSH || m.MountType == pb.MountType_TMPFS {
+		if inputOf(m) < 0 {
 			continue
 		}
 		p, err := o.input(ctx, m, inputs[m.Input])
@@ -133,7 +133,7 @@ func (o *execOp) mounts(ctx context.Context, inputs []result) ([]runstep.Mount, 
 	mounts := make([]runstep.Mount, len(o.op.Mounts))
 	for i, m := range o.op.Mounts {
 		mounts[i].Mount = m
-		if m.Input < 0 {
+		if inputOf(m) < 0 {
 			continue
 		}
 		in := inputs[m.Input]
@@ -178,10 +178,11 @@ func (o *execOp) outputs(mounts []runstep.Mount, committed []layer.Committed) ([
 		if int(m.Output) >= len(committed) {
 			return nil, fmt.Errorf("the mount at %s gave no result", m.Dest)
 		}
-		layers := slices.Clip(m.Source.Layers)
-		if d := committed[m.Output].DiffID; d != "" {
-			layers = append(layers, d)
+		made := committed[m.Output].DiffID
+		if made == "" {
+			made = layer.Empty // a row of the image's history stands for it
 		}
+		layers := append(slices.Clip(m.Source.Layers), made)
 		outs[m.Output] = result{Source: fileop.Source{Layers: layers}}
 	}
 	return outs, nil

@@ -183,7 +183,7 @@ func checkExec(e *pb.ExecOp, in func(int64) error) error {
 	outputs := map[int64]bool{}
 	root := false
 	for _, m := range e.Mounts {
-		if err := in(m.Input); err != nil {
+		if err := in(inputOf(m)); err != nil {
 			return fmt.Errorf("mount %s: %w", m.Dest, err)
 		}
 		root = root || m.Dest == pb.RootMount
@@ -199,6 +199,14 @@ func checkExec(e *pb.ExecOp, in func(int64) error) error {
 		return fmt.Errorf("a command without a root file system")
 	}
 	return nil
+}
+
+// inputOf is the input that is mounted, -1 for none. Frontends leave the number of mounts that have none at 0.
+func inputOf(m *pb.Mount) int64 {
+	if m.MountType == pb.MountType_BIND || m.MountType == pb.MountType_CACHE {
+		return m.Input
+	}
+	return -1
 }
 
 // hasOutput says whether what is in the mount afterwards is a result. Frontends leave the number of other mounts at 0.

@@ -64,7 +64,7 @@ func (im *imported) layer(ctx context.Context, id digest.Digest) error {
 		return err
 	}
 	// What is unpacked is verified: its digest is the layer's name.
-	err = im.j.b.cfg.Layers.Unpack(ctx, id, d.MediaType, r)
+	err = im.j.b.cfg.Images.PutLayer(ctx, id, d, r, im.j.hold)
 	return errors.Join(err, r.Close())
 }
 

@@ -27,6 +27,35 @@ func (j *job) metadata(ctx context.Context, op *pb.SourceOp, opt sourceresolver.
 	switch scheme {
 	case "docker-image":
 		return j.imageMetadata(ctx, op, rest, opt.ImageOpt)
+	case "oci-layout":
+		return j.layoutMetadata(ctx, op, rest, opt)
+	case "http", "https":
+		if strings.HasPrefix(op.Identifier, uploads) {
+			break
+		}
+		c, err := j.resolveFile(ctx, op.Identifier, op.Attrs)
+		if err != nil {
+			return nil, err
+		}
+		m := &sourceresolver.ResolveHTTPResponse{Digest: c.Digest, Filename: c.Filename}
+		if !c.LastModified.IsZero() {
+			m.LastModified = &c.LastModified
+		}
+		return &sourceresolver.MetaResponse{Op: op, HTTP: m}, nil
+	case "git":
+		repo, err := j.repository(ctx, rest, op.Attrs)
+		if err != nil {
+			return nil, err
+		}
+		c, err := j.b.cfg.Fetch.ResolveCommit(ctx, repo)
+		if err != nil {
+			return nil, err
+		}
+		m := &sourceresolver.ResolveGitResponse{Checksum: c.ID, Ref: c.Ref}
+		if c.Tag != "" {
+			m.Checksum, m.CommitChecksum = c.Tag, c.ID
+		}
+		return &sourceresolver.MetaResponse{Op: op, Git: m}, nil
 	}
 	// Nothing is known before it is fetched.
 	return &sourceresolver.MetaResponse{Op: op}, nil
@@ -48,4 +77,22 @@ func (j *job) imageMetadata(ctx context.Context, op *pb.SourceOp, ref string, op
 		return nil, j.unknownImage(ref, err)
 	}
 	return &sourceresolver.MetaResponse{Op: op, Image: &sourceresolver.ResolveImageResponse{Digest: digest.Digest(r.digest), Config: r.config}}, nil
+}
+
+func (j *job) layoutMetadata(ctx context.Context, op *pb.SourceOp, ref string, opt sourceresolver.Opt) (*sourceresolver.MetaResponse, error) {
+	platform, store := platforms.Normalize(platforms.DefaultSpec()), storeOf(ref, op.Attrs)
+	if o := opt.OCILayoutOpt; o != nil {
+		if o.Platform != nil {
+			platform = platforms.Normalize(*o.Platform)
+		}
+		if o.Store.StoreID != "" {
+			store = o.Store.StoreID
+		}
+	}
+	l, err := j.layout(ctx, store, ref, platform)
+	if err != nil {
+		return nil, err
+	}
+	_, d, _ := strings.Cut(ref, "@")
+	return &sourceresolver.MetaResponse{Op: op, Image: &sourceresolver.ResolveImageResponse{Digest: digest.Digest(d), Config: l.config}}, nil
 }

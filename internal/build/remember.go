@@ -98,26 +98,43 @@ func (m *memory) run(steps []*step) Summary {
 			m.causes[s] = m.why(s, nil)
 		}
 		at, ok := placeOf(s.v.name)
-		if !ok || strings.HasPrefix(at.text, "LINK ") {
-			continue // The second half of COPY --link, which only stacks.
-		}
-		sum.Steps++
-		if s.cached {
-			sum.Cached++
+		if !ok {
+			continue
 		}
 		if s.ran && cause == "" && s.reason != ranForInput {
 			cause = at.words() + " ran because " + m.causes[s]
 		}
-		sum.Explained = append(sum.Explained, Step{
-			Name: s.v.name, Cached: s.cached, Reason: m.causes[s], Milliseconds: s.took.Milliseconds(),
-		})
+		sum.add(s, at, m.causes[s])
 	}
+	for _, s := range sum.Explained {
+		if s.Cached {
+			sum.Cached++
+		}
+	}
+	sum.Steps = len(sum.Explained)
 	sum.Line = sentence(sum.Explained, cause)
 	if changed {
 		next.Steps = append(next.Steps, m.rest()...)
 		m.j.b.cache.keep(m.key, next, m.lists)
 	}
 	return sum
+}
+
+// add tells of a step. Several vertices may be one: what ADD downloads, and the copy of it.
+func (sum *Summary) add(s *step, at place, reason string) {
+	one := Step{Name: s.v.name, Cached: s.cached, Reason: reason, Milliseconds: s.took.Milliseconds()}
+	for i := range sum.Explained {
+		other := &sum.Explained[i]
+		if p, _ := placeOf(other.Name); p.stage == at.stage && p.number == at.number {
+			other.Cached = other.Cached && one.Cached
+			other.Milliseconds += one.Milliseconds
+			if other.Reason == "" {
+				other.Reason = reason
+			}
+			return
+		}
+	}
+	sum.Explained = append(sum.Explained, one)
 }
 
 // pair finds the steps in the last build.

@@ -21,6 +21,12 @@ func (j *job) sourceOperation(v *vertex, op *pb.SourceOp) (operation, error) {
 		return &localOp{j: j, name: rest, attrs: op.Attrs}, nil
 	case "docker-image":
 		return &imageOp{j: j, v: v, ref: rest, attrs: op.Attrs}, nil
+	case "http", "https":
+		return &httpOp{j: j, url: op.Identifier, attrs: op.Attrs}, nil
+	case "git":
+		return &gitOp{j: j, id: rest, attrs: op.Attrs}, nil
+	case "oci-layout":
+		return &layoutOp{j: j, v: v, ref: rest, store: storeOf(rest, op.Attrs)}, nil
 	}
 	return nil, fmt.Errorf("sources of kind %q, as %s: %w", scheme, op.Identifier, errdefs.ErrNotImplemented)
 }

@@ -29,8 +29,8 @@ type Record struct {
 	LastUsed time.Time
 	Uses     int
 
-	key   digest.Digest // of a step's record
-	mount string        // of a cache mount
+	key    digest.Digest                   // of a step's record
+	remove func(ctx context.Context) error // of what is no step's
 }
 
 // PruneOptions say what may go.
@@ -98,11 +98,13 @@ func (b *Builder) usage(ctx context.Context) ([]Record, error) {
 		})
 		all = append(all, r)
 	}
-	mounts, err := b.mountRecords(ctx)
-	if err != nil {
-		return nil, err
+	for _, list := range []func(context.Context) ([]Record, error){b.mountRecords, b.fetchRecords} {
+		more, err := list(ctx)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, more...)
 	}
-	all = append(all, mounts...)
 	slices.SortStableFunc(all, func(x, y Record) int { return y.LastUsed.Compare(x.LastUsed) })
 	return all, nil
 }
@@ -201,8 +203,9 @@ func (b *Builder) drop(ctx context.Context, gone []Record) error {
 	}
 	keys := make([]digest.Digest, 0, len(gone))
 	for _, r := range gone {
-		if r.mount != "" {
-			if err := b.dropMount(ctx, r.mount); err != nil {
+		if r.remove != nil {
+			// What a build has begun to use meanwhile stays.
+			if err := r.remove(ctx); err != nil && !errdefs.IsConflict(err) && !errdefs.IsNotFound(err) {
 				return err
 			}
 			continue
@@ -243,18 +246,33 @@ func (b *Builder) mountRecords(ctx context.Context) ([]Record, error) {
 	all := make([]Record, 0, len(list))
 	for _, c := range list {
 		all = append(all, Record{
-			ID: shortID(digest.FromString(c.Key)), mount: c.Key, Type: "exec.cachemount", Description: "cache mount " + c.ID,
+			ID: shortID(digest.FromString(c.Key)), Type: "exec.cachemount", Description: "cache mount " + c.ID,
 			InUse: c.InUse, Mutable: true, Size: c.Size, Created: c.Created, LastUsed: c.Used,
+			remove: func(ctx context.Context) error {
+				_, err := b.cfg.Mounts.Prune(ctx, c.Key)
+				return err
+			},
 		})
 	}
 	return all, nil
 }
 
-// dropMount removes a cache mount; one that a build has begun to use meanwhile stays.
-func (b *Builder) dropMount(ctx context.Context, key string) error {
-	_, err := b.cfg.Mounts.Prune(ctx, key)
-	if errdefs.IsConflict(err) || errdefs.IsNotFound(err) {
-		return nil
+// fetchRecords are the downloads that are kept.
+func (b *Builder) fetchRecords(ctx context.Context) ([]Record, error) {
+	if b.cfg.Fetch == nil {
+		return nil, nil
 	}
-	return err
+	list, err := b.cfg.Fetch.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]Record, 0, len(list))
+	for _, k := range list {
+		all = append(all, Record{
+			ID: shortID(digest.FromString(k.Key)), Type: "source.http", Description: "download " + k.Key,
+			Mutable: true, Size: k.Size, Created: k.Used, LastUsed: k.Used,
+			remove: func(ctx context.Context) error { return b.cfg.Fetch.Prune(ctx, k.Key) },
+		})
+	}
+	return all, nil
 }

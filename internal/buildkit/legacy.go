@@ -128,7 +128,7 @@ func (s *Server) ServeBuild(w http.ResponseWriter, r *http.Request) error {
 	default:
 		req.Attrs["context"] = remote
 	}
-	return s.stream(ctx, w, solve, req)
+	return s.stream(ctx, &messages{w: w, quiet: isSet(q.Get("q"))}, solve, req)
 }
 
 // bring gives a request's body to the build that waits for it.
@@ -297,12 +297,11 @@ func legacyOutputs(q url.Values, r *control.SolveRequest) error {
 }
 
 // stream runs the build and writes docker's stream.
-func (s *Server) stream(ctx context.Context, w http.ResponseWriter, solve *control.SolveRequest, req build.Request) error {
+func (s *Server) stream(ctx context.Context, out *messages, solve *control.SolveRequest, req build.Request) error {
 	j, err := s.jobs.begin(solve, time.Now())
 	if err != nil {
 		return err
 	}
-	out := &messages{w: w}
 	resp, err := s.cfg.Builder.Solve(ctx, req, func(st *client.SolveStatus) {
 		j.add(st)
 		shallow := *st
@@ -322,7 +321,7 @@ func (s *Server) stream(ctx context.Context, w http.ResponseWriter, solve *contr
 	}
 	for _, key := range []string{"containerimage.config.digest", "containerimage.digest"} {
 		if id := resp.Exporter[key]; id != "" {
-			out.aux(idImage, struct{ ID string }{id})
+			out.image(id)
 			break
 		}
 	}
@@ -332,6 +331,8 @@ func (s *Server) stream(ctx context.Context, w http.ResponseWriter, solve *contr
 // messages is docker's stream of JSON messages.
 type messages struct {
 	w http.ResponseWriter
+	// quiet is docker's -q: nothing but the image's id is written.
+	quiet bool
 
 	mu    sync.Mutex // guards began and the writer
 	began bool
@@ -340,6 +341,7 @@ type messages struct {
 // message is one of them. A []byte in Aux becomes base64, as docker has it.
 type message struct {
 	ID     string         `json:"id,omitempty"`
+	Stream string         `json:"stream,omitempty"`
 	Aux    any            `json:"aux,omitempty"`
 	Error  string         `json:"error,omitempty"`
 	Detail *messageDetail `json:"errorDetail,omitempty"`
@@ -355,7 +357,20 @@ func (m *messages) begun() bool {
 	return m.began
 }
 
-func (m *messages) aux(id string, v any) { m.write(message{ID: id, Aux: v}) }
+func (m *messages) aux(id string, v any) {
+	if !m.quiet {
+		m.write(message{ID: id, Aux: v})
+	}
+}
+
+// image tells the image's id.
+func (m *messages) image(id string) {
+	if m.quiet {
+		m.write(message{Stream: id + "\n"})
+		return
+	}
+	m.aux(idImage, struct{ ID string }{id})
+}
 
 func (m *messages) fail(err error) {
 	m.write(message{Error: err.Error(), Detail: &messageDetail{Message: err.Error()}})

@@ -86,7 +86,7 @@ func New(c Config) (*Server, error) {
 // Close ends all connections.
 func (s *Server) Close() error {
 	s.cancel()
-	_ = s.in.Close() // It does not fail.
+	_ = s.in.Close()     // It does not fail.
 	s.once.Do(func() {}) // Whoever comes now is turned away by the closed handoff.
 	if s.grpc != nil {
 		s.grpc.Stop()

@@ -121,22 +121,17 @@ func (b *buildRun) follow(cl *client.Client, body io.Reader) (*buildmsg.Message,
 	for {
 		select {
 		case l := <-messages:
-			if l.err != nil {
+			switch {
+			case l.err != nil:
 				return nil, l.err
-			}
-			var m buildmsg.Message
-			if err := json.Unmarshal(l.raw, &m); err != nil {
-				return nil, fmt.Errorf("read the daemon's progress: %w", err)
-			}
-			if m.Want != nil {
-				b.answer(cl, m.Want)
-				continue
-			}
-			if m.Result != nil || m.Failure != nil {
-				return &m, nil
-			}
-			if err := b.view.show(&m, l.raw); err != nil {
-				return nil, err
+			case l.message.Want != nil:
+				b.answer(cl, l.message.Want)
+			case l.last():
+				return &l.message, nil
+			default:
+				if err := b.view.show(&l.message, l.raw); err != nil {
+					return nil, err
+				}
 			}
 		case <-b.view.ticks():
 			b.view.tick()
@@ -146,23 +141,34 @@ func (b *buildRun) follow(cl *client.Client, body io.Reader) (*buildmsg.Message,
 
 // lineOrError is one message, or why there is none.
 type lineOrError struct {
-	raw []byte
-	err error
+	raw     []byte
+	message buildmsg.Message
+	err     error
 }
 
-// readMessages reads documents of JSON until something is wrong with them or they end.
+// last says that nothing comes after it.
+func (l *lineOrError) last() bool {
+	return l.err != nil || l.message.Result != nil || l.message.Failure != nil
+}
+
+// readMessages reads documents of JSON to the last one, and leaves the body alone from then on.
 func readMessages(r io.Reader, to chan<- lineOrError) {
 	dec := json.NewDecoder(r)
 	for {
+		var l lineOrError
 		var raw json.RawMessage
 		err := dec.Decode(&raw)
-		if errors.Is(err, io.EOF) {
-			err = errors.New("the daemon ended before the build did")
-		} else if err != nil {
-			err = fmt.Errorf("read the daemon's progress: %w", err)
+		if err == nil {
+			err = json.Unmarshal(raw, &l.message)
 		}
-		to <- lineOrError{raw, err}
-		if err != nil {
+		if errors.Is(err, io.EOF) {
+			l.err = errors.New("the daemon ended before the build did")
+		} else if err != nil {
+			l.err = fmt.Errorf("read the daemon's progress: %w", err)
+		}
+		l.raw = raw
+		to <- l
+		if l.last() {
 			return
 		}
 	}

@@ -34,7 +34,7 @@ func (a *app) runCommand() *cobra.Command {
 			return badUse(err)
 		}
 		if err := a.runMode(&f, req); err != nil {
-			return badUse(err)
+			return err // with 1, as docker has it
 		}
 		return a.runContainer(cl, &f, req)
 	}
@@ -110,7 +110,11 @@ func (a *app) runContainer(cl *client.Client, f *runFlags, req *container.Create
 	} else if err := a.printLine(id); err != nil {
 		return err
 	}
-	if err := cl.Call(client.Post(containerPath(id, "/start"), nil)); err != nil {
+	if err := w.start(); err != nil {
+		if f.rm && daemonGone(err) {
+			// Nobody else would remove what never ran. If there is still no daemon, there is no more to be done.
+			_ = cl.Call(client.Delete(containerPath(id, ""), nil))
+		}
 		return a.startFailed(w, s, f.rm, err)
 	}
 	if req.Tty {

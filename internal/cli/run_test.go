@@ -169,8 +169,6 @@ func TestRunRefuses(t *testing.T) {
 		args string
 		want string
 	}{
-		{"-d -a stdout x", "cannot specify both --attach and --detach"},
-		{"-it x", "the input device is not a TTY"},
 		{"--rm --restart always x", "cannot specify both --restart and --rm"},
 		{"--no-healthcheck --health-cmd x x", "--no-healthcheck conflicts"},
 		{"-p 1:2:3:4 x", "invalid IP address: 1:2"},
@@ -198,6 +196,15 @@ func TestRunRefuses(t *testing.T) {
 	} {
 		r := d.kist(append([]string{"run"}, strings.Fields(tc.args)...)...)
 		if r.code != 125 || !strings.Contains(r.err, tc.want) || r.out != "" {
+			t.Errorf("%s: %+v", tc.args, r)
+		}
+	}
+	for _, tc := range []struct{ args, want string }{
+		{"-d -a stdout x", "cannot specify both --attach and --detach"},
+		{"-it x", "the input device is not a TTY"},
+	} {
+		r := d.kist(append([]string{"run"}, strings.Fields(tc.args)...)...)
+		if r.code != 1 || !strings.Contains(r.err, tc.want) || r.out != "" {
 			t.Errorf("%s: %+v", tc.args, r)
 		}
 	}

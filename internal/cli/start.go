@@ -71,7 +71,7 @@ func (a *app) startAttached(name string, interactive bool, flagKeys string) erro
 	if err := s.begin(); err != nil {
 		return err
 	}
-	if err := cl.Call(client.Post(containerPath(info.ID, "/start"), nil)); err != nil {
+	if err := w.start(); err != nil {
 		err := a.startFailed(w, s, autoRemove, err)
 		var ee *exitError
 		if errors.As(err, &ee) && ee.code == exitUsage {

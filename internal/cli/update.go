@@ -2,14 +2,23 @@ package cli
 
 import (
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
 	"github.com/spf13/cobra"
 
 	"github.com/kistdev/kist/internal/client"
 )
 
+// updateRequest is docker's, and the ports to publish and to withdraw.
+type updateRequest struct {
+	container.UpdateConfig
+	PublishAdd, PublishRemove network.PortMap `json:",omitempty"`
+}
+
 func (a *app) updateCommand() *cobra.Command {
 	var (
-		f      container.UpdateConfig
+		f      updateRequest
+		add    listFlag
+		remove listFlag
 		m, r   sizeFlag
 		swap   = sizeFlag{unlimited: true}
 		kernel sizeFlag
@@ -35,6 +44,8 @@ func (a *app) updateCommand() *cobra.Command {
 	fs.Lookup("kernel-memory").Hidden = true
 	fs.Int64Var(&pids, "pids-limit", 0, "Most processes, -1 for no limit")
 	fs.StringVar(&policy, "restart", "", "When to start it again: no, on-failure[:n], always, unless-stopped")
+	list(fs, &add, "publish-add", "", "Publish a port of one that runs: [[address:]host port:]port", nil)
+	list(fs, &remove, "publish-rm", "", "Withdraw a published port, or all of a container's port", nil)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if c.Flags().NFlag() == 0 {
 			return usageError(c, "%s: give at least one limit to change", c.CommandPath())
@@ -46,6 +57,12 @@ func (a *app) updateCommand() *cobra.Command {
 		if f.RestartPolicy, err = restartPolicy(policy); err != nil {
 			return err
 		}
+		if _, f.PublishAdd, err = publishPorts(add.values, nil); err != nil {
+			return err
+		}
+		if _, f.PublishRemove, err = publishPorts(remove.values, nil); err != nil {
+			return err
+		}
 		f.Memory, f.MemoryReservation, f.MemorySwap, f.NanoCPUs = m.n, r.n, swap.n, int64(cpus)
 		if c.Flags().Changed("pids-limit") {
 			f.PidsLimit = &pids
@@ -55,7 +72,7 @@ func (a *app) updateCommand() *cobra.Command {
 	return c
 }
 
-func (a *app) updateOne(cl *client.Client, name string, u container.UpdateConfig) error {
+func (a *app) updateOne(cl *client.Client, name string, u updateRequest) error {
 	r, err := client.PostJSON(containerPath(name, "/update"), nil, u)
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
 
 	"github.com/kistdev/kist/internal/client"
 )
@@ -94,8 +95,51 @@ const (
 	insistPassively, insistTries = 20, 400
 )
 
-// insist asks the next daemon. As long as the container goes on it is somebody else's business to start one.
+// insist asks the next daemon how the container has ended.
 func (w *watcher) insist() (code int, err error) {
+	err = w.ask(w.urgent, func(cl *client.Client) error {
+		next, err := startWait(cl, w.id, w.again)
+		if err == nil {
+			code, err = next.result()
+		}
+		return err
+	})
+	return code, err
+}
+
+// start starts the container.
+func (w *watcher) start() error {
+	err := w.cl.Call(client.Post(containerPath(w.id, "/start"), nil))
+	if answer := (*client.Error)(nil); err == nil || errors.As(err, &answer) || !daemonGone(err) || !w.startedAnyway() {
+		return err
+	}
+	return nil
+}
+
+// startedAnyway tells, of a start whose answer was lost with the daemon, whether the container was started: the next daemon
+// knows.
+func (w *watcher) startedAnyway() bool {
+	started := false
+	err := w.ask(closed(), func(cl *client.Client) error {
+		info, err := client.CallJSON[container.InspectResponse](cl, client.Get(containerPath(w.id, "/json"), nil))
+		if err == nil && info.State != nil {
+			started = info.State.Status != container.StateCreated
+		}
+		return err
+	})
+	// What is removed when it exits may have run and be gone; its result tells.
+	return started || errdefs.IsNotFound(err) && w.again == "removed"
+}
+
+func closed() <-chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}
+
+// ask has one daemon after the other answer a question until one does. As long as it is not urgent, it is somebody else's
+// business to start one.
+func (w *watcher) ask(urgent <-chan struct{}, question func(*client.Client) error) error {
 	passive := w.cl.Passive()
 	pause, tries := insistEvery, 0
 	for {
@@ -103,22 +147,19 @@ func (w *watcher) insist() (code int, err error) {
 		if tries > insistPassively {
 			cl = w.cl
 		}
-		var next *waiting
-		if next, err = startWait(cl, w.id, w.again); err == nil {
-			code, err = next.result()
-		}
+		err := question(cl)
 		if !daemonGone(err) || tries > insistTries {
-			return code, err
+			return err
 		}
 		select {
-		case <-w.urgent:
+		case <-urgent:
 			tries++
 			time.Sleep(insistEvery)
 			continue
 		default:
 		}
 		select {
-		case <-w.urgent:
+		case <-urgent:
 		case <-time.After(pause):
 			pause = min(2*pause, insistAtMost)
 		}

@@ -112,3 +112,39 @@ func TestWatcherOnce(t *testing.T) {
 	cl := d.client(t)
 	watch(cl, "c1", true).once()
 }
+
+// A start whose answer was lost with its daemon: the next one knows.
+func TestStartWithoutAnAnswer(t *testing.T) {
+	running, created := says(`{"State":{"Status":"running"}}`), says(`{"State":{"Status":"created"}}`)
+	missing := func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(404)
+		_, _ = w.Write([]byte(`{"message":"No such container: c1"}`))
+	}
+	breaks := func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
+	for _, c := range []struct {
+		name           string
+		removed        bool
+		start, inspect http.HandlerFunc
+		started, asks  bool
+	}{
+		{"it runs", false, breaks, running, true, true},
+		{"it does not", false, breaks, created, false, true},
+		{"it is gone", false, breaks, missing, false, true},
+		{"it was to go", true, breaks, missing, true, true},
+		{"answered", false, refuses, running, false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := newFakeDaemon(t)
+			d.on("POST /containers/c1/start", c.start)
+			d.on("GET /containers/c1/json", c.inspect)
+			d.on("POST /containers/c1/wait", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+			w := watch(d.client(t), "c1", c.removed)
+			if err := w.start(); (err == nil) != c.started {
+				t.Errorf("error %v", err)
+			}
+			if asked := len(d.seen("GET /containers/c1/json")) > 0; asked != c.asks {
+				t.Errorf("asked the next daemon: %v", asked)
+			}
+		})
+	}
+}

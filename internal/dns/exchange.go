@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/netip"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // port of the protocol.
@@ -148,7 +150,7 @@ func (a *asked) overTCP(conn net.Conn, p []byte, id uint16) (*response, error) {
 }
 
 // askAll asks the resolvers in order, the next one as soon as one fails or takes long, and returns the first good answer.
-// When all refuse at once they are asked again: whoever restarts is back soon.
+// When none answers and one refused connections they are asked again: whoever restarts is back soon.
 func (a *asked) askAll(ctx context.Context, d dialer, servers []netip.AddrPort, h *health) (*response, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -161,7 +163,7 @@ func (a *asked) askAll(ctx context.Context, d dialer, servers []netip.AddrPort, 
 		if poor != nil {
 			last = poor
 		}
-		if last != nil || len(servers) == 0 {
+		if last != nil || len(servers) == 0 || !errors.Is(err, unix.ECONNREFUSED) {
 			return last, err
 		}
 		select {
@@ -213,7 +215,7 @@ func (a *asked) round(ctx context.Context, d dialer, servers []netip.AddrPort, h
 			if o.r != nil {
 				poor = o.r
 			}
-			err = o.err
+			err = errors.Join(err, o.err)
 			hedge.Reset(0)
 		}
 	}

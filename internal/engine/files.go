@@ -29,6 +29,7 @@ type identity struct {
 	hosts            []string // of --add-host
 	addrs            []netip.Addr
 	resolv           network.ResolvConf
+	served           bool // the daemon's name server stays, and asks the container's own
 	config           *docker.HostConfig
 	gateway          netip.Addr // what host-gateway means
 	links            []string   // lines for the containers it is linked to
@@ -132,7 +133,7 @@ func (i *identity) hostsFile() ([]byte, error) {
 // resolvConf is the network's, with what the user asked for instead.
 func (i *identity) resolvConf() []byte {
 	servers, search, options := i.resolv.Servers, i.resolv.Search, i.resolv.Options
-	if len(i.config.DNS) > 0 {
+	if len(i.config.DNS) > 0 && !i.served { // the daemon's name server asks them
 		servers = i.config.DNS
 	}
 	if len(i.config.DNSSearch) > 0 {
@@ -140,6 +141,9 @@ func (i *identity) resolvConf() []byte {
 	}
 	if len(i.config.DNSOptions) > 0 {
 		options = i.config.DNSOptions
+		if i.served && slices.Contains(i.resolv.Options, plainFirst) && !slices.ContainsFunc(options, isDots) {
+			options = append(slices.Clip(options), plainFirst)
+		}
 	}
 	var b bytes.Buffer
 	for _, s := range servers {
@@ -154,6 +158,11 @@ func (i *identity) resolvConf() []byte {
 	return b.Bytes()
 }
 
+// plainFirst has resolvers ask for every name as it is before they try the search domains.
+const plainFirst = "ndots:0"
+
+func isDots(option string) bool { return strings.HasPrefix(option, "ndots:") }
+
 // identify collects what the files of a container say.
 func (e *Engine) identify(d *definition, s *network.Sandbox) (identity, error) {
 	if s == nil {
@@ -165,6 +174,9 @@ func (e *Engine) identify(d *definition, s *network.Sandbox) (identity, error) {
 	}
 	i := e.hostsOf(d, s.Networks)
 	i.resolv = s.Resolv
+	for name := range s.Networks { // Docker's default bridge shows the container's own servers as they are.
+		i.served = i.served || len(s.Sockets) > 0 && name != dockernet.NetworkBridge
+	}
 	return i, nil
 }
 

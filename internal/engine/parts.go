@@ -23,6 +23,7 @@ type tasks interface {
 	Delete(ctx context.Context, id string) error
 	DeleteExec(ctx context.Context, id, execID string) error
 	PIDFD(id string) (*os.File, bool)
+	Sockets(id string) ([]int, error)
 }
 
 // wiring is what the engine needs of network.Manager.

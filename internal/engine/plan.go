@@ -25,10 +25,16 @@ type launchPlan struct {
 	networks map[string]*dockernet.EndpointSettings
 	ports    dockernet.PortMap
 	open     held
+	sandbox  *network.Sandbox // nil if the network is the host's or another container's
 }
 
 // close gives the descriptors back once the process has them.
-func (p *launchPlan) close() { p.open.close() }
+func (p *launchPlan) close() {
+	p.open.close()
+	if p.sandbox != nil {
+		_ = p.sandbox.Close()
+	}
+}
 
 // plan puts up the network, writes the files, and has the specification made. The network takes the longest, so the rest
 // is done beside it.
@@ -51,7 +57,7 @@ func (e *Engine) plan(ctx context.Context, d *definition, u *undo.Stack) (_ *lau
 	in, root, inErr := e.input(ctx, d, p, u)
 	w := <-joined
 	if w.err == nil && w.sandbox != nil {
-		p.open = append(p.open, w.sandbox.NS)
+		p.sandbox = w.sandbox
 		p.networks, p.ports = w.sandbox.Networks, w.sandbox.Ports
 		u.Push("leave network", func(ctx context.Context) error { return e.networks.Leave(ctx, d.ID) })
 	}
@@ -74,7 +80,7 @@ func (e *Engine) plan(ctx context.Context, d *definition, u *undo.Stack) (_ *lau
 		ID: d.ID, Spec: s, Rootfs: root, Stdin: d.Config.OpenStdin, StdinOnce: d.Config.StdinOnce, Log: log,
 	}
 	if w.sandbox != nil {
-		p.task.NetNS = w.sandbox.NS
+		p.task.NetNS, p.task.Sockets = w.sandbox.NS, w.sandbox.Sockets
 	}
 	return p, nil
 }
@@ -88,6 +94,7 @@ func (e *Engine) wire(ctx context.Context, d *definition) (*network.Sandbox, err
 	r := network.JoinRequest{
 		ContainerID: d.ID, Name: d.Name, Hostname: d.Config.Hostname, Network: e.primary(d), Ports: d.HostConfig.PortBindings,
 		Exposed: d.Config.ExposedPorts, PublishAll: d.HostConfig.PublishAllPorts,
+		Servers: d.HostConfig.DNS, Restarts: !d.HostConfig.RestartPolicy.IsNone(),
 	}
 	if d.Config.NetworkDisabled {
 		r.Network = dockernet.NetworkNone

@@ -258,17 +258,19 @@ func FuzzParseBind(f *testing.F) {
 
 func TestParseMount(t *testing.T) {
 	bad := map[string]mount.Mount{
-		"field Target must not be empty":     {Type: "bind", Source: "/x"},
-		"mount path must be absolute":        {Type: "bind", Source: "x", Target: "/y"},
-		"field Source must not be empty":     {Type: "bind", Target: "/y"},
-		"mount type unknown":                 {Type: "floppy", Target: "/y"},
-		"VolumeOptions must not be":          {Type: "bind", Source: "/x", Target: "/y", VolumeOptions: &mount.VolumeOptions{}},
-		"subpath must be a relative path":    {Type: "volume", Source: "v", Target: "/y", VolumeOptions: &mount.VolumeOptions{Subpath: "../x"}},
-		"field Source must not be specified": {Type: "tmpfs", Source: "x", Target: "/y"},
-		"invalid propagation mode":           {Type: "bind", Source: "/x", Target: "/y", BindOptions: &mount.BindOptions{Propagation: "no"}},
-		"not served":                         {Type: "image", Source: "x", Target: "/y"},
-		"destination can't be '/'":           {Type: "bind", Source: "/x", Target: "/"},
-		"ReadOnlyForceRecursive":             {Type: "bind", Source: "/x", Target: "/y", BindOptions: &mount.BindOptions{ReadOnlyForceRecursive: true}},
+		"field Target must not be empty":      {Type: "bind", Source: "/x"},
+		"mount path must be absolute":         {Type: "bind", Source: "x", Target: "/y"},
+		"field Source must not be empty":      {Type: "bind", Target: "/y"},
+		"mount type unknown":                  {Type: "floppy", Target: "/y"},
+		"VolumeOptions must not be":           {Type: "bind", Source: "/x", Target: "/y", VolumeOptions: &mount.VolumeOptions{}},
+		"subpath must be a relative path":     {Type: "volume", Source: "v", Target: "/y", VolumeOptions: &mount.VolumeOptions{Subpath: "../x"}},
+		"field Source must not be specified":  {Type: "tmpfs", Source: "x", Target: "/y"},
+		"invalid propagation mode":            {Type: "bind", Source: "/x", Target: "/y", BindOptions: &mount.BindOptions{Propagation: "no"}},
+		"within the image":                    {Type: "image", Source: "x", Target: "/y", ImageOptions: &mount.ImageOptions{Subpath: "/etc"}},
+		"\"image\": field Source must not be": {Type: "image", Target: "/y"},
+		"can be idmapped":                     {Type: "tmpfs", Target: "/y", Consistency: "idmap"},
+		"destination can't be '/'":            {Type: "bind", Source: "/x", Target: "/"},
+		"ReadOnlyForceRecursive":              {Type: "bind", Source: "/x", Target: "/y", BindOptions: &mount.BindOptions{ReadOnlyForceRecursive: true}},
 	}
 	for want, spec := range bad {
 		if _, err := parseMount(spec); err == nil || !strings.Contains(err.Error(), want) {
@@ -290,6 +292,29 @@ func TestParseMount(t *testing.T) {
 	} {
 		if got := strings.Join(m.bindOptions(), " "); got != want {
 			t.Errorf("options %q, want %q", got, want)
+		}
+	}
+}
+
+func TestSwapped(t *testing.T) {
+	const all = 1<<32 - 1
+	for _, pair := range [][2]uint32{{0, 1000}, {1000, 0}, {7, 8}, {5, 5}, {0, all - 1}} {
+		var next, total uint64
+		shown := map[uint32]uint32{}
+		for _, m := range swapped(pair[0], pair[1]) {
+			if uint64(m.ContainerID) != next {
+				t.Errorf("%v: a gap or an overlap before %d", pair, m.ContainerID)
+			}
+			next += uint64(m.Size)
+			total += uint64(m.Size)
+			for _, id := range pair {
+				if id >= m.ContainerID && uint64(id) < uint64(m.ContainerID)+uint64(m.Size) {
+					shown[id] = id - m.ContainerID + m.HostID
+				}
+			}
+		}
+		if total != all || shown[pair[0]] != pair[1] || shown[pair[1]] != pair[0] {
+			t.Errorf("%v: %d ids, %v", pair, total, shown)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/moby/moby/api/types/mount"
 
 	"github.com/kistdev/kist/internal/network"
+	"github.com/kistdev/kist/internal/sys"
 	"github.com/kistdev/kist/internal/task"
 )
 
@@ -91,7 +92,14 @@ func (e *Engine) revive(ctx context.Context, c *container, t task.Status) (*netw
 	case st.Phase.alive() && t.ID != "":
 		// An exit that happened meanwhile comes as an event, for which the row must say running.
 		e.watch(c)
-		return &network.Held{ContainerID: c.id, Name: d.Name, Networks: st.Networks, Ports: st.Ports, PID: st.PID, Hostname: d.Config.Hostname}, nil
+		sockets, err := e.tasks.Sockets(c.id)
+		if err != nil {
+			return nil, err
+		}
+		return &network.Held{
+			ContainerID: c.id, Name: d.Name, Networks: st.Networks, Ports: st.Ports, PID: st.PID, Hostname: d.Config.Hostname,
+			Sockets: sockets, Servers: d.HostConfig.DNS, Restarts: !d.HostConfig.RestartPolicy.IsNone(),
+		}, nil
 	case st.Phase.alive():
 		return nil, e.lost(ctx, c)
 	case t.ID != "": // Its start had not been acknowledged to anybody, and its wiring is not known.
@@ -140,9 +148,11 @@ func (e *Engine) sweep(ctx context.Context, tasks map[string]task.Status) error 
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("clear up: %w", err)
 	}
-	if err := e.sweepDir(filepath.Join(e.cfg.DataRoot, "containers"), os.RemoveAll); err != nil {
+	homes := filepath.Join(e.cfg.DataRoot, "containers")
+	if err := e.sweepDir(homes, os.RemoveAll); err != nil {
 		return err
 	}
+	sys.Spread(homes)
 	if err := e.sweepDir(filepath.Join(e.cfg.ExecRoot, "images"), unmountImages); err != nil {
 		return err
 	}

@@ -38,6 +38,7 @@ func (e *Engine) Stop(ctx context.Context, name string, o StopOptions) error {
 	}
 	err = e.stop(context.WithoutCancel(ctx), c, o, true)
 	if err == nil {
+		e.networks.Forget(c.id) // It is not expected back.
 		e.emit(c, events.ActionStop, nil)
 	}
 	return err

@@ -75,9 +75,18 @@ func (s *Store) newGit(ctx context.Context, r *Repository) (_ *git, err error) {
 // configure gives the configuration by the environment: no other process can read secrets there, as it could arguments.
 func (g *git) configure(r *Repository) {
 	settings := [][2]string{
-		{"core.hooksPath", os.DevNull}, {"core.fsmonitor", "false"}, {"core.attributesFile", os.DevNull}, {"core.protectHFS", "true"},
-		{"core.protectNTFS", "true"}, {"safe.directory", "*"}, {"init.defaultBranch", "master"}, {"advice.detachedHead", "false"},
-		{"gc.auto", "0"}, {"credential.helper", ""}, {"http.followRedirects", "initial"}, {"submodule.recurse", "false"},
+		{"core.hooksPath", os.DevNull},
+		{"core.fsmonitor", "false"},
+		{"core.attributesFile", os.DevNull},
+		{"core.protectHFS", "true"},
+		{"core.protectNTFS", "true"},
+		{"safe.directory", "*"},
+		{"init.defaultBranch", "master"},
+		{"advice.detachedHead", "false"},
+		{"gc.auto", "0"},
+		{"credential.helper", ""},
+		{"http.followRedirects", "initial"},
+		{"submodule.recurse", "false"},
 	}
 	if header := authorization(r); header != "" {
 		// For this server only: submodules may lie elsewhere.

@@ -146,8 +146,15 @@ func TestNames(t *testing.T) {
 	srv := serve(t)
 	s := open(t, Config{})
 	for _, c := range []struct{ path, wish, want string }{
-		{"/dir/file", "", "file"}, {"/dir/file?x=/y", "", "file"}, {"/dir/file", "own", "own"}, {"/named", "", "name.txt"},
-		{"/moved", "", "final.tgz"}, {"/", "", "download"}, {"", "", "download"}, {"/a%2f..%2f..%2fb", "", "b"}, {"/x", "../../../etc/passwd", "passwd"},
+		{"/dir/file", "", "file"},
+		{"/dir/file?x=/y", "", "file"},
+		{"/dir/file", "own", "own"},
+		{"/named", "", "name.txt"},
+		{"/moved", "", "final.tgz"},
+		{"/", "", "download"},
+		{"", "", "download"},
+		{"/a%2f..%2f..%2fb", "", "b"},
+		{"/x", "../../../etc/passwd", "passwd"},
 	} {
 		got, err := s.ResolveFile(t.Context(), File{URL: srv.URL + c.path, Filename: c.wish})
 		if err != nil || got.Filename != c.want {

@@ -123,9 +123,14 @@ func (c Compression) mediaType() string {
 // blobs of layers that are there already, by diff id.
 type blobs map[digest.Digest][]ocispec.Descriptor
 
-// storedBlobs finds the blobs of the layers of images that are here.
+// storedBlobs finds the blobs of layers, those of the images that are here among them.
 func (s *Store) storedBlobs() blobs {
 	all := blobs{}
+	for id, d := range s.notedBlobs() {
+		if s.content.Has(d.Digest) {
+			all[id] = append(all[id], d)
+		}
+	}
 	for _, e := range s.catalog.snapshot().entries {
 		r, err := s.record(e.desc)
 		if err != nil {

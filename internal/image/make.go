@@ -184,6 +184,9 @@ func (s *Store) publish(desc ocispec.Descriptor, names []reference.Named, parent
 	if err != nil {
 		return nil, err
 	}
+	if err := s.noteAll(r); err != nil {
+		return nil, err
+	}
 	if err := s.sync(); err != nil {
 		return nil, err
 	}

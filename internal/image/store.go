@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
@@ -98,13 +99,16 @@ func Open(o Options) (*Store, error) {
 // recover drops what no name reaches: an operation that made it did not come to its end.
 func (s *Store) recover() error {
 	needed := s.reachable()
+	layers := digests{}
+	maps.Copy(layers, needed)
+	layers.add(s.keep()...)
+	ctx := context.Background()
+	if _, err := s.layers.Collect(ctx, layers.has); err != nil {
+		return fmt.Errorf("collect layers: %w", err)
+	}
+	needed.addNoted(s)
 	if err := s.content.Recover(needed.has); err != nil {
 		return err
-	}
-	ctx := context.Background()
-	needed.add(s.keep()...)
-	if _, err := s.layers.Collect(ctx, needed.has); err != nil {
-		return fmt.Errorf("collect layers: %w", err)
 	}
 	s.mend(ctx)
 	return nil
@@ -151,6 +155,13 @@ func (d digests) add(more ...digest.Digest) {
 	}
 }
 
+// addNoted adds the blobs of the layers that are there.
+func (d digests) addNoted(s *Store) {
+	for _, blob := range s.notedBlobs() {
+		d.add(blob.Digest)
+	}
+}
+
 // reachable is everything that some name needs.
 func (s *Store) reachable() digests {
 	set := digests{}
@@ -180,6 +191,7 @@ func (s *Store) collect(ctx context.Context) (int64, error) {
 		kept.add(s.keep()...)
 		var err error
 		fromLayers, err = s.layers.Collect(ctx, func(d digest.Digest) bool { return leased(d) || needed.has(d) || kept.has(d) })
+		needed.addNoted(s)
 		return needed.has, err
 	})
 	if err != nil {

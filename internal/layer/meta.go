@@ -20,6 +20,7 @@ import (
 type unpacked struct {
 	name   string // of its directory
 	synced bool   // guarded by Store.mu
+	note   string // what l/NAME/n holds; guarded by Store.mu
 	layerMeta
 }
 
@@ -98,6 +99,9 @@ func (s *Store) readLayer(name string) (*unpacked, error) {
 	}
 	_, err = os.Lstat(filepath.Join(dir, "s"))
 	l.synced = err == nil
+	if note, err := os.ReadFile(filepath.Join(dir, "n")); err == nil {
+		l.note = string(note)
+	}
 	return l, nil
 }
 

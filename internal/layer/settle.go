@@ -14,6 +14,9 @@ import (
 	"github.com/kistdev/kist/internal/sys"
 )
 
+// whiteoutPrefix is how names begin by which layers' tars tell of what is gone.
+const whiteoutPrefix = ".wh."
+
 // settler takes out of a writable layer what changes nothing, and measures the rest.
 type settler struct {
 	ctx   context.Context //nolint:containedctx // lives as long as the one call that made it
@@ -65,6 +68,9 @@ func (t *settler) entry(dirfd int, base, name string, below merged) (keep bool, 
 	var st unix.Stat_t
 	if err := unix.Fstatat(dirfd, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return false, &os.PathError{Op: "stat", Path: name, Err: err}
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFSOCK || strings.HasPrefix(base, whiteoutPrefix) {
+		return false, sys.RemoveAllAt(dirfd, base) // no tar of a layer can tell of it
 	}
 	var old *found
 	if len(below) > 0 {

@@ -12,6 +12,7 @@
 //
 //	l/NAME/d   an unpacked layer; NAME is short, because overlayfs is told many of them in little room
 //	l/NAME/m   what is known about it
+//	l/NAME/n   what somebody has noted about it
 //	l/NAME/s   present once the layer is safe on disk: without it, it does not survive a crash of the machine
 //	c/ID/u w m the upper and work directories of a writable layer, and what it stands on
 //	i/NAME     mount points that an image lacks
@@ -75,7 +76,7 @@ func Open(dir string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open layer store %s: %w", dir, err)
 	}
-	spread(filepath.Join(dir, "t"))
+	sys.Spread(filepath.Join(dir, "t"))
 	s := &Store{
 		dir: dir, fd: fd, userXattr: os.Geteuid() != 0, boot: sys.BootID(),
 		layers: make(map[digest.Digest]*unpacked), names: make(map[string]*unpacked),

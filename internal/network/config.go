@@ -86,6 +86,9 @@ func (c *Config) alias() string { return "kist bridge of " + c.Instance }
 // lanAlias marks the bridge of a user's network.
 func (c *Config) lanAlias(id string) string { return "kist network " + id + " of " + c.Instance }
 
+// partPrefix starts the names of the bridges that make others larger.
+func (c *Config) partPrefix() string { return c.Instance + "x" }
+
 // partAlias marks what makes a bridge larger.
 func (c *Config) partAlias(bridge string) string {
 	return "kist part of " + bridge + " of " + c.Instance

@@ -176,11 +176,9 @@ func (l *lab) join(r JoinRequest) *Sandbox {
 func (l *lab) serve(ns *os.File, addr, word string) {
 	l.Helper()
 	var ln net.Listener
-	l.in(ns, func() {
-		var err error
-		ln, err = net.Listen("tcp", addr)
-		l.ok(err)
-	})
+	var err error
+	l.in(ns, func() { ln, err = net.Listen("tcp", addr) })
+	l.ok(err)
 	l.Cleanup(func() { ln.Close() })
 	go func() {
 		for {
@@ -247,12 +245,14 @@ func (l *lab) udpEcho(ns *os.File, addr string) *net.UDPConn {
 
 func (l *lab) udp(ns *os.File, addr string) *net.UDPConn {
 	l.Helper()
+	kind := "udp4"
+	if strings.HasPrefix(addr, "[") {
+		kind = "udp6"
+	}
 	var c net.PacketConn
-	l.in(ns, func() {
-		var err error
-		c, err = net.ListenPacket("udp", addr)
-		l.ok(err)
-	})
+	var err error
+	l.in(ns, func() { c, err = net.ListenPacket(kind, addr) })
+	l.ok(err)
 	l.Cleanup(func() { c.Close() })
 	return c.(*net.UDPConn)
 }

@@ -172,7 +172,7 @@ func (m *Manager) openDefault(stored []row) error {
 }
 
 func (m *Manager) table() firewall.Table {
-	return firewall.Table{Name: m.c.tableName(), Bridges: m.bridges()}
+	return firewall.Table{Name: m.c.tableName(), Bridges: m.bridges(), Parts: m.c.partPrefix()}
 }
 
 // bridges are those of all networks, the default one first.

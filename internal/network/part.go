@@ -77,7 +77,7 @@ func (m *Manager) extend(b *bridge) (_ *part, err error) {
 	var random [3]byte
 	rand.Read(random[:])
 	tail, alias := hex.EncodeToString(random[:]), m.c.partAlias(b.name)
-	name, inner, outer := m.c.Instance+"x"+tail, m.c.Instance+"y"+tail, m.c.Instance+"z"+tail
+	name, inner, outer := m.c.partPrefix()+tail, m.c.Instance+"y"+tail, m.c.Instance+"z"+tail
 	defer func() {
 		if errors.Is(err, unix.EXFULL) {
 			err = &fault.Error{
@@ -147,7 +147,7 @@ func (m *Manager) takeDown(b *bridge) error {
 	for i, p := range b.parts {
 		if i > 0 {
 			// The pair goes with its far end.
-			names = append(names, p.name, m.c.Instance+"z"+strings.TrimPrefix(p.name, m.c.Instance+"x"))
+			names = append(names, p.name, m.c.Instance+"z"+strings.TrimPrefix(p.name, m.c.partPrefix()))
 		}
 	}
 	if b.own {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -493,12 +492,12 @@ func TestNetworkVanishes(t *testing.T) {
 			}()
 		}
 		removed := l.m.Remove(ctx, name)
-		var open []*os.File
+		var open []*Sandbox
 		for range 4 {
 			r := <-results
 			switch {
 			case r.err == nil:
-				open = append(open, r.s.NS)
+				open = append(open, r.s)
 			case !errors.Is(r.err, errdefs.ErrNotFound):
 				t.Errorf("start: %v", r.err)
 			}

@@ -3,6 +3,7 @@ package runstep
 import (
 	"errors"
 	"fmt"
+	"io"
 	"path"
 	"slices"
 	"syscall"
@@ -16,12 +17,21 @@ const (
 	statusNotExecutable = 126
 )
 
-// explain turns the failure to execute the command into the failure that a shell would tell, with the cause.
+// explain turns the failure to execute the command into the failure that a shell would tell, and says the cause where the
+// command's own words would have been.
 func (s *step) explain(err error) error {
 	var x *task.ExecError
 	if !errors.As(err, &x) {
 		return fmt.Errorf("start build step: %w", err)
 	}
+	e := s.notExecuted(x)
+	if s.Output != nil {
+		_, _ = io.WriteString(s.Output, e.Tail) // Who does not listen has it in the error.
+	}
+	return e
+}
+
+func (s *step) notExecuted(x *task.ExecError) *ExitError {
 	e := &ExitError{Args: s.Op.Meta.Args, Code: statusNotExecutable}
 	switch {
 	case x.Step == "chdir":

@@ -84,8 +84,7 @@ func (s *step) execute(ctx context.Context) (err error) {
 	// Without the cancellation, which comes after it: then it is known whether there is a process.
 	_, warnings, err := s.r.tasks.Run(context.WithoutCancel(ctx), request)
 	if err != nil {
-		s.r.deleteTask(ctx, s.id)
-		return s.explain(err)
+		return errors.Join(s.explain(err), s.r.deleteTask(ctx, s.id))
 	}
 	for _, w := range warnings {
 		slog.Warn("build step", "id", s.id, "warning", w)

@@ -62,8 +62,11 @@ func (s *step) environment() []string {
 	}
 	if p := s.Op.Meta.ProxyEnv; p != nil {
 		for _, v := range [][2]string{
-			{"HTTP_PROXY", p.HttpProxy}, {"HTTPS_PROXY", p.HttpsProxy}, {"FTP_PROXY", p.FtpProxy},
-			{"NO_PROXY", p.NoProxy}, {"ALL_PROXY", p.AllProxy},
+			{"HTTP_PROXY", p.HttpProxy},
+			{"HTTPS_PROXY", p.HttpsProxy},
+			{"FTP_PROXY", p.FtpProxy},
+			{"NO_PROXY", p.NoProxy},
+			{"ALL_PROXY", p.AllProxy},
 		} {
 			add(v[0], v[1])
 			add(strings.ToLower(v[0]), v[1])

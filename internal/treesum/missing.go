@@ -80,8 +80,8 @@ func (t *Tree) near(name string) []string {
 	most := max(2, len(base)/4)
 	for _, k := range n.kids {
 		if typo.Distance(strings.ToLower(base), strings.ToLower(k.Name), most) <= most {
-			names = append(names, path.Join(dir, k.Name))
+			names = append(names, strings.TrimPrefix(path.Join(dir, k.Name), "/"))
 		}
 	}
-	return typo.Rank(name, names, 3)
+	return typo.Rank(strings.TrimPrefix(name, "/"), names, 3)
 }

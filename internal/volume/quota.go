@@ -91,10 +91,13 @@ func unlimit(dir string, project uint32) error {
 func setLimit(f *os.File, project uint32, bytes int64) error {
 	l := limits{blockHard: uint64((bytes + quotaBlock - 1) / quotaBlock), valid: limitsValid}
 	_, _, errno := unix.Syscall6(quotactlFD, f.Fd(), setQuota, uintptr(project), uintptr(unsafe.Pointer(&l)), 0, 0)
-	if errno != 0 {
-		return fmt.Errorf("set the quota of project %d: %w", project, errno)
+	switch errno {
+	case 0:
+		return nil
+	case unix.ESRCH, unix.ENOSYS, unix.ENOTSUP:
+		return fmt.Errorf("quotas are off: %w", errno)
 	}
-	return nil
+	return fmt.Errorf("set the quota of project %d: %w", project, errno)
 }
 
 func ioctl(f *os.File, request uintptr, arg unsafe.Pointer) error {

@@ -40,6 +40,15 @@ func ifName(key expr.MetaKey, op expr.CmpOp, name string) []expr.Any {
 func iifName(op expr.CmpOp, name string) []expr.Any { return ifName(expr.MetaKeyIIFNAME, op, name) }
 func oifName(op expr.CmpOp, name string) []expr.Any { return ifName(expr.MetaKeyOIFNAME, op, name) }
 
+func iifPrefix(prefix string) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: reg0},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: reg0, Data: []byte(prefix)},
+	}
+}
+
+func notrack() []expr.Any { return []expr.Any{&expr.Notrack{}} }
+
 // ip4 and ip6 go before whatever reads a header: the table sees both.
 func ip4() []expr.Any { return family(unix.NFPROTO_IPV4) }
 func ip6() []expr.Any { return family(unix.NFPROTO_IPV6) }

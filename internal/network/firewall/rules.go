@@ -41,11 +41,19 @@ func (t *Table) chains() []chain {
 // martians drops what claims to be the host's loopback but comes from elsewhere. The kernel does so by itself, except on
 // the bridges, where route_localnet is on so that 127.0.0.1 reaches published ports, and except before the address of a
 // published port is translated.
+//
+// Where bridged packets go through the firewall (br_netfilter), what crosses two parts of a bridge is looked at on the part
+// that has the addresses, and there only.
 func (t *Table) martians() []rule {
-	rules := []rule{
+	var rules []rule
+	if t.Parts != "" {
+		rules = append(rules, newRule(`iifname "`+t.Parts+`*" notrack`, iifPrefix(t.Parts), notrack()))
+	}
+	rules = append(
+		rules,
 		newRule(`iifname != "lo" ip daddr 127.0.0.0/8 drop`,
 			iifName(expr.CmpOpNeq, "lo"), ip4(), daddr(), within(loopback), verdict(expr.VerdictDrop)),
-	}
+	)
 	for _, b := range t.Bridges {
 		rules = append(rules, newRule(`iifname "`+b.Name+`" ip saddr 127.0.0.0/8 drop`,
 			iifName(expr.CmpOpEq, b.Name), ip4(), saddr(), within(loopback), verdict(expr.VerdictDrop)))

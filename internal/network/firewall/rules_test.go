@@ -25,7 +25,7 @@ func sampleTable() Table {
 		return all
 	}
 	return Table{
-		Name: "kist",
+		Name: "kist", Parts: "kistx",
 		Bridges: []Bridge{
 			{Name: "kist0", Subnets: prefixes("172.17.0.0/20"), Masquerade: true},
 			{Name: "kist-both", Subnets: prefixes("10.1.0.0/16", "fd00:1::/64"), Masquerade: true, Apart: true},

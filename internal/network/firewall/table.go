@@ -15,7 +15,9 @@ import (
 type Table struct {
 	Name    string
 	Bridges []Bridge
-	Ports   map[Ports]Target
+	// Parts is how the names of further bridges begin that only make one of Bridges larger; empty if there are none.
+	Parts string
+	Ports map[Ports]Target
 }
 
 // Bridge is a bridge with the subnets behind it, and what is allowed there.
