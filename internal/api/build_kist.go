@@ -67,7 +67,7 @@ func (s *Server) hostGateway() string {
 
 func buildResult(resp *build.Response, tags []string) *buildmsg.Result {
 	res := &buildmsg.Result{Ref: resp.Ref, Exporter: resp.Exporter, Metadata: resp.Metadata, Summary: resp.Summary.Line}
-	for _, key := range []string{"containerimage.digest", "containerimage.config.digest"} {
+	for _, key := range []string{"containerimage.config.digest", "containerimage.digest"} { // An image's id is its configuration's.
 		if res.ID == "" {
 			res.ID = resp.Exporter[key]
 		}

@@ -56,7 +56,7 @@ func (s *Server) explainFull(ctx context.Context, err error) error {
 		return err
 	}
 	if !ok { // It may be another file system: a volume's, or a container's own in memory.
-		if uint64(st.Bavail) > st.Blocks/nearlyFull && st.Ffree > st.Files/nearlyFull {
+		if st.Bavail > st.Blocks/nearlyFull && st.Ffree > st.Files/nearlyFull {
 			return err
 		}
 		known = &fault.Error{
@@ -192,7 +192,9 @@ func (u *diskUse) remedy() string {
 		command string
 		frees   int64
 	}{
-		{"kist image prune -a", u.Reclaimable}, {"kist container prune", stopped}, {"kist volume prune", orphaned},
+		{"kist image prune -a", u.Reclaimable},
+		{"kist container prune", stopped},
+		{"kist volume prune", orphaned},
 		{"kist builder prune", cacheSize(u.caches)},
 	} {
 		if p.frees > frees {

@@ -69,10 +69,7 @@ func TestRemedy(t *testing.T) {
 }
 
 // crowded is a host with a disk that others fill.
-type crowded struct {
-	host
-	root string
-}
+type crowded struct{ root string }
 
 func (c crowded) Info(context.Context) (*system.Info, error) {
 	return &system.Info{DockerRootDir: c.root}, nil

@@ -1,8 +1,10 @@
 package api
 
 import (
+	"fmt"
 	"net/http"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/network"
 )
 
@@ -25,13 +27,29 @@ func (s *Server) networkList(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
+	for i := range list {
+		if r.version >= 28 {
+			break
+		}
+		// Old versions tell of the containers in the list, too.
+		if n, err := s.Networks.Inspect(r.Context(), list[i].ID); err == nil {
+			list[i].Containers = n.Containers
+		}
+	}
 	return writeJSON(w, http.StatusOK, orEmpty(list))
 }
 
 func (s *Server) networkInspect(w http.ResponseWriter, r *request) error {
-	n, err := s.Networks.Inspect(r.Context(), r.PathValue("id"))
+	name := r.PathValue("id")
+	n, err := s.Networks.Inspect(r.Context(), name)
 	if err != nil {
 		return err
+	}
+	if scope := r.FormValue("scope"); scope != "" && scope != n.Scope {
+		return fmt.Errorf("network %s not found: %w", name, errdefs.ErrNotFound)
+	}
+	if r.version < 52 {
+		n.Status = nil
 	}
 	return writeJSON(w, http.StatusOK, n)
 }

@@ -29,6 +29,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/buildkit/solver/pb"
@@ -135,7 +136,7 @@ func (b *Builder) newJob(ctx context.Context, r *Request, status Status) (*job, 
 		r.Ref = newID()
 	}
 	j := &job{
-		b: b, req: r, ref: r.Ref, hold: b.cfg.Layers.Hold(), steps: map[stepID]*step{}, seen: map[*vertex]bool{},
+		b: b, req: r, ref: r.Ref, began: time.Now(), hold: b.cfg.Layers.Hold(), steps: map[stepID]*step{}, seen: map[*vertex]bool{},
 		images: map[string]*resolved{}, progress: newProgress(status),
 	}
 	j.ctx, j.cancel = context.WithCancelCause(ctx)

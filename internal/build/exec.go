@@ -138,7 +138,7 @@ func (o *execOp) mounts(ctx context.Context, inputs []result) ([]runstep.Mount, 
 		}
 		in := inputs[m.Input]
 		if l := in.Local; l != nil && m.Dest != pb.RootMount && !hasOutput(m) {
-			mounts[i].Source.Local = &runstep.Local{Dir: l.Dir, Filter: l.Filter, Key: l.Key}
+			mounts[i].Source.Local = &runstep.Local{Dir: l.Dir, Filter: l.Filter}
 			continue
 		}
 		layers, err := o.j.layers(ctx, in)

@@ -122,6 +122,10 @@ func (j *job) products(res *gwclient.Result) (all []product, multi bool, err err
 				return nil, false, err
 			}
 		}
+		own, _ := ref.(*Reference)
+		if err := j.attest(&one, own, res.Attestations[p.ID]); err != nil {
+			return nil, false, err
+		}
 		all = append(all, one)
 	}
 	return all, len(res.Refs) > 0, nil

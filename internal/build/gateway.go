@@ -122,7 +122,7 @@ func (g *gateway) frontend(ctx context.Context, name string, attrs map[string]st
 	}
 	// What the client asked for the whole build holds for frontends that it calls by itself.
 	sub := &gateway{j: g.j, attrs: attrs, inputs: inputs, depth: depth}
-	g.j.noteAttrs(attrs)
+	g.j.noteFrontend(name, attrs)
 	if raw := attrs["cache-imports"]; raw != "" {
 		// The frontend will hand them on with each graph; they are opened before the first one.
 		var entries []gwclient.CacheOptionsEntry

@@ -20,6 +20,7 @@ type job struct {
 	b        *Builder
 	req      *Request
 	ref      string
+	began    time.Time
 	progress *progress
 	hold     *layer.Hold
 
@@ -36,6 +37,9 @@ type job struct {
 	images  map[string]*resolved
 	imports []*imported
 	notes   []string
+	// frontend and attrs are those of the frontend that made the graphs.
+	frontend string
+	attrs    map[string]string
 	// imported are the caches that were asked for, whether they could be had or not.
 	imported []string
 	// dockerfile is the file that the frontend read first.
@@ -55,6 +59,7 @@ type step struct {
 	err  error
 	outs []result
 
+	op     operation
 	key    digest.Digest
 	parts  func() []part
 	cached bool
@@ -189,6 +194,7 @@ func (j *job) evaluate(s *step, inputs []result) error {
 	if err != nil {
 		return j.failed(s, err)
 	}
+	s.op = op
 	t := j.progress.begin(s.v)
 	s.began = time.Now()
 	err = j.attempt(s, op, inputs, t)

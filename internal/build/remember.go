@@ -3,6 +3,7 @@ package build
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"strings"
@@ -10,12 +11,15 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// noteLocal and noteAttrs gather what tells this Dockerfile's builds from those of others.
+// noteLocal and noteFrontend gather what tells this Dockerfile's builds from those of others.
 func (j *job) noteLocal(name string, dir *LocalDir) {
 	j.note(fmt.Sprintf("local %s %s", name, dir.Key))
 }
 
-func (j *job) noteAttrs(attrs map[string]string) {
+func (j *job) noteFrontend(name string, attrs map[string]string) {
+	j.mu.Lock()
+	j.frontend, j.attrs = name, maps.Clone(attrs) // The frontend goes on to change them.
+	j.mu.Unlock()
 	for _, k := range []string{"context", "filename", "target", "platform"} {
 		if v := attrs[k]; v != "" {
 			j.note(k + " " + v)

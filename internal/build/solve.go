@@ -54,7 +54,6 @@ func (j *job) result(f BuildFunc) (*gwclient.Result, error) {
 			Evaluate: j.req.Evaluate,
 		})
 	}
-	j.noteAttrs(attrs)
 	res, err := f(j.ctx, g)
 	if err == nil && res == nil {
 		err = fmt.Errorf("the client's frontend gave no result: %w", errdefs.ErrInvalidArgument)

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/url"
 	"sort"
@@ -113,25 +112,13 @@ func (a *app) cacheListCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		raw, err := rawAnswer(cl, client.Get("/system/df", url.Values{"type": {"build-cache"}, "verbose": {"1"}}))
+		use, err := askDiskUse(cl, url.Values{"type": {"build-cache"}, "verbose": {"1"}})
 		if err != nil {
 			return err
 		}
-		var use diskUse
-		if err := json.Unmarshal(raw, &use); err != nil {
-			return fmt.Errorf("decode the daemon's answer: %w", err)
-		}
-		return a.printCache(use.cacheItems(), format, verbose)
+		return a.printCache(use.BuildCacheUsage.Items, format, verbose)
 	}
 	return c
-}
-
-// cacheItems are the records in the answer of any API version.
-func (u *diskUse) cacheItems() []build.CacheRecord {
-	if len(u.BuildCache) == 0 && u.BuildCacheUsage != nil {
-		return u.BuildCacheUsage.Items
-	}
-	return u.BuildCache
 }
 
 func (a *app) printCache(list []build.CacheRecord, format string, verbose bool) error {

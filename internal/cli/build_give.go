@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/moby/patternmatcher"
@@ -44,7 +45,7 @@ func (b *buildRun) answer(cl *client.Client, w *buildmsg.Want) {
 	give := func() error {
 		defer stream.Close()
 		if err := b.giveOne(stream, w); err != nil {
-			return fmt.Errorf("give the daemon %s %s: %w", w.Kind, w.Name, err)
+			return fmt.Errorf("%s: %w", b.whatIs(w), err)
 		}
 		return nil
 	}
@@ -59,6 +60,19 @@ func (b *buildRun) answer(cl *client.Client, w *buildmsg.Want) {
 			b.give.mu.Unlock()
 		}
 	})
+}
+
+// whatIs says for a person what the daemon wants.
+func (b *buildRun) whatIs(w *buildmsg.Want) string {
+	switch w.Kind {
+	case "output":
+		return "write the output " + b.outputs[w.Index]
+	case "auth":
+		return "send the credentials for " + w.Name
+	case "ssh":
+		return "forward the ssh agent " + w.Name
+	}
+	return "send the context " + strings.TrimPrefix(w.Name, "named-")
 }
 
 func (b *buildRun) giveOne(s *client.Stream, w *buildmsg.Want) error {
@@ -133,7 +147,7 @@ func (b *buildRun) receive(s *client.Stream, w *buildmsg.Want) error {
 		_, err = io.Copy(b.app.out, s.Reader())
 	case w.Tree:
 		if err = os.MkdirAll(dest, 0o777); err == nil { //nolint:gosec // as the umask has it
-			_, err = unpack(s.Reader(), filepath.Join(dest, "."), false)
+			_, err = unpackInto(s.Reader(), dest)
 		}
 	default:
 		err = saveTo(dest, io.NopCloser(s.Reader()))

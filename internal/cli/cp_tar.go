@@ -106,6 +106,21 @@ func unpack(r io.Reader, target string, owners bool) (int64, error) {
 		defer dir.Close()
 		u.root, u.base = dir, "."
 	}
+	return u.all(r)
+}
+
+// unpackInto writes what an archive holds into a directory that is there.
+func unpackInto(r io.Reader, dir string) (int64, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return 0, err
+	}
+	defer root.Close()
+	u := &unpacker{root: root, base: ".", prefix: ".", began: true}
+	return u.all(r)
+}
+
+func (u *unpacker) all(r io.Reader) (int64, error) {
 	tr := tar.NewReader(r)
 	for {
 		h, err := tr.Next()
@@ -113,7 +128,7 @@ func unpack(r io.Reader, target string, owners bool) (int64, error) {
 			return u.total, u.finish()
 		}
 		if err != nil {
-			return u.total, fmt.Errorf("read the container's archive: %w", err)
+			return u.total, fmt.Errorf("read the archive: %w", err)
 		}
 		if err := u.entry(h, tr); err != nil {
 			return u.total, err

@@ -1,33 +1,14 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/url"
-	"slices"
 	"strconv"
 	"time"
 
 	"github.com/docker/go-units"
-	"github.com/moby/moby/api/types/build"
-	"github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/image"
-	"github.com/moby/moby/api/types/system"
-	"github.com/moby/moby/api/types/volume"
 	"github.com/spf13/cobra"
-
-	"github.com/kistdev/kist/internal/client"
 )
-
-// diskUse is the daemon's answer in the form of any API version.
-type diskUse struct {
-	system.DiskUsage
-	LayersSize int64
-	Images     []image.Summary
-	Containers []container.Summary
-	Volumes    []volume.Volume
-	BuildCache []build.CacheRecord
-}
 
 // dfRow is a line of system df.
 type dfRow struct {
@@ -59,110 +40,34 @@ func (a *app) dfCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		raw, err := rawAnswer(cl, client.Get("/system/df", q))
+		use, err := askDiskUse(cl, q)
 		if err != nil {
 			return err
 		}
-		var use diskUse
-		if err := json.Unmarshal(raw, &use); err != nil {
-			return fmt.Errorf("decode the daemon's answer: %w", err)
-		}
 		if verbose {
-			return a.printDiskObjects(&use, format)
+			return a.printDiskObjects(use, format)
 		}
 		return printRows(a.out, &listing{format: format, table: dfTable, headers: dfHeaders}, use.rows())
 	}
 	return c
 }
 
-// dfCount is one kind's part of the disk.
-type dfCount struct{ total, active, size, free int64 }
-
 func (u *diskUse) rows() []dfRow {
 	return []dfRow{
-		dfRowOf("Images", u.images()), dfRowOf("Containers", u.containers()), dfRowOf("Local Volumes", u.volumes()),
-		dfRowOf("Build Cache", u.cache()),
+		dfRowOf("Images", u.ImageUsage), dfRowOf("Containers", u.ContainerUsage), dfRowOf("Local Volumes", u.VolumeUsage),
+		dfRowOf("Build Cache", u.BuildCacheUsage),
 	}
 }
 
-func dfRowOf(kind string, c dfCount) dfRow {
-	free := units.HumanSize(float64(c.free))
-	if c.size > 0 {
-		free += fmt.Sprintf(" (%d%%)", c.free*100/c.size)
+func dfRowOf[T any](kind string, n *usage[T]) dfRow {
+	free := units.HumanSize(float64(n.Reclaimable))
+	if n.TotalSize > 0 {
+		free += fmt.Sprintf(" (%d%%)", n.Reclaimable*100/n.TotalSize)
 	}
 	return dfRow{
-		Type: kind, TotalCount: strconv.FormatInt(c.total, 10), Active: strconv.FormatInt(c.active, 10),
-		Size: units.HumanSize(float64(c.size)), Reclaimable: free,
+		Type: kind, TotalCount: strconv.FormatInt(n.TotalCount, 10), Active: strconv.FormatInt(n.ActiveCount, 10),
+		Size: units.HumanSize(float64(n.TotalSize)), Reclaimable: free,
 	}
-}
-
-func (u *diskUse) images() dfCount {
-	if n := u.ImageUsage; n != nil {
-		return dfCount{n.TotalCount, n.ActiveCount, n.TotalSize, n.Reclaimable}
-	}
-	c := dfCount{total: int64(len(u.Images)), size: u.LayersSize}
-	var used int64
-	for _, i := range u.Images {
-		if i.Containers > 0 {
-			c.active++
-			used += i.Size - max(i.SharedSize, 0)
-		}
-	}
-	c.free = max(c.size-used, 0)
-	return c
-}
-
-func (u *diskUse) containers() dfCount {
-	if n := u.ContainerUsage; n != nil {
-		return dfCount{n.TotalCount, n.ActiveCount, n.TotalSize, n.Reclaimable}
-	}
-	c := dfCount{total: int64(len(u.Containers))}
-	for _, x := range u.Containers {
-		c.size += x.SizeRw
-		switch x.State {
-		case container.StateRunning, container.StatePaused, container.StateRestarting:
-			c.active++
-		default:
-			c.free += x.SizeRw
-		}
-	}
-	return c
-}
-
-func (u *diskUse) volumes() dfCount {
-	if n := u.VolumeUsage; n != nil {
-		return dfCount{n.TotalCount, n.ActiveCount, n.TotalSize, n.Reclaimable}
-	}
-	c := dfCount{total: int64(len(u.Volumes))}
-	for _, v := range u.Volumes {
-		if v.UsageData == nil {
-			continue
-		}
-		size := max(v.UsageData.Size, 0)
-		c.size += size
-		if v.UsageData.RefCount > 0 {
-			c.active++
-		} else {
-			c.free += size
-		}
-	}
-	return c
-}
-
-func (u *diskUse) cache() dfCount {
-	if n := u.BuildCacheUsage; n != nil {
-		return dfCount{n.TotalCount, n.ActiveCount, n.TotalSize, n.Reclaimable}
-	}
-	c := dfCount{total: int64(len(u.BuildCache))}
-	for _, r := range u.BuildCache {
-		c.size += r.Size
-		if r.InUse {
-			c.active++
-		} else {
-			c.free += r.Size
-		}
-	}
-	return c
 }
 
 // dfObjects are the rows of system df -v.
@@ -176,16 +81,16 @@ type dfObjects struct {
 func (a *app) printDiskObjects(u *diskUse, format string) error {
 	var o dfObjects
 	now := time.Now()
-	for _, i := range slices.Concat(u.Images, itemsOf(u.ImageUsage != nil && len(u.Images) == 0, func() []image.Summary { return u.ImageUsage.Items })) {
-		o.Images = append(o.Images, imageRows(&i, false, true, now)...)
+	for i := range u.ImageUsage.Items {
+		o.Images = append(o.Images, imageRows(&u.ImageUsage.Items[i], false, true, now)...)
 	}
-	for _, c := range slices.Concat(u.Containers, itemsOf(u.ContainerUsage != nil && len(u.Containers) == 0, func() []container.Summary { return u.ContainerUsage.Items })) {
-		o.Containers = append(o.Containers, containerRowOf(&c, true, now))
+	for i := range u.ContainerUsage.Items {
+		o.Containers = append(o.Containers, containerRowOf(&u.ContainerUsage.Items[i], true, now))
 	}
-	for _, v := range slices.Concat(u.Volumes, itemsOf(u.VolumeUsage != nil && len(u.Volumes) == 0, func() []volume.Volume { return u.VolumeUsage.Items })) {
-		o.Volumes = append(o.Volumes, volumeRowOf(&v))
+	for i := range u.VolumeUsage.Items {
+		o.Volumes = append(o.Volumes, volumeRowOf(&u.VolumeUsage.Items[i]))
 	}
-	caches := u.cacheItems()
+	caches := u.BuildCacheUsage.Items
 	var cached int64
 	for i := range caches {
 		o.BuildCache = append(o.BuildCache, cacheRowOf(&caches[i], now))
@@ -220,11 +125,4 @@ func (a *app) printDiskObjects(u *diskUse, format string) error {
 		return err
 	}
 	return printRows(a.out, &listing{headers: cacheHeaders, table: "{{.ID}}\t{{.Type}}\t{{.Size}}\t{{.Created}}\t{{.LastUsed}}\t{{.Usage}}\t{{.Shared}}"}, o.BuildCache)
-}
-
-func itemsOf[T any](ok bool, get func() []T) []T {
-	if !ok {
-		return nil
-	}
-	return get()
 }

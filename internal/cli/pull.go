@@ -12,31 +12,46 @@ import (
 	"github.com/kistdev/kist/internal/client"
 )
 
+// transferFlags are pull's and push's.
+type transferFlags struct {
+	all, quiet, untrusted bool
+	platform, progress    string
+}
+
+// declare adds the flags; the texts are those that differ.
+func (f *transferFlags) declare(c *cobra.Command, all, platform, untrusted string) {
+	fs := c.Flags()
+	fs.BoolVarP(&f.all, "all-tags", "a", false, all)
+	fs.StringVar(&f.platform, "platform", "", platform)
+	fs.StringVar(&f.progress, "progress", "auto", "How to show progress: auto, plain, json or quiet")
+	fs.BoolVarP(&f.quiet, "quiet", "q", false, "Print the image's name only")
+	fs.BoolVar(&f.untrusted, "disable-content-trust", true, untrusted)
+	fs.Lookup("disable-content-trust").Hidden = true
+}
+
+// read returns the image that is meant and how to show progress.
+func (f *transferFlags) read(a *app, name string) (imageName, progressStyle, error) {
+	style, err := a.progressStyle(f.progress, f.quiet)
+	if err != nil {
+		return imageName{}, style, err
+	}
+	ref, err := parseImage(name)
+	if err == nil && f.all && !ref.nameOnly() {
+		err = errors.New("tag can't be used with --all-tags/-a")
+	}
+	return ref, style, err
+}
+
 func (a *app) pullCommand() *cobra.Command {
-	var (
-		all, quiet, untrusted bool
-		platform, progress    string
-	)
+	var f transferFlags
 	c := &cobra.Command{Use: "pull [OPTIONS] NAME[:TAG|@DIGEST]", Args: exactly(1)}
-	c.Flags().BoolVarP(&all, "all-tags", "a", false, "Fetch every tag of the name")
-	c.Flags().StringVar(&platform, "platform", "", "Platform of the image: os/architecture")
-	c.Flags().StringVar(&progress, "progress", "auto", "How to show progress: auto, plain, json or quiet")
-	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "Print the image's name only")
-	c.Flags().BoolVar(&untrusted, "disable-content-trust", true, "Signatures are not checked")
-	c.Flags().Lookup("disable-content-trust").Hidden = true
+	f.declare(c, "Fetch every tag of the name", "Platform of the image: os/architecture", "Signatures are not checked")
 	c.RunE = func(_ *cobra.Command, args []string) error {
-		style, err := a.progressStyle(progress, quiet)
+		ref, style, err := f.read(a, args[0])
 		if err != nil {
 			return err
 		}
-		ref, err := parseImage(args[0])
-		if err != nil {
-			return err
-		}
-		if all && !ref.nameOnly() {
-			return errors.New("tag can't be used with --all-tags/-a")
-		}
-		if !all && ref.nameOnly() {
+		if !f.all && ref.nameOnly() {
 			ref = ref.tagged()
 			if style != styleQuiet {
 				a.note("Using default tag: " + ref.tag)
@@ -46,7 +61,7 @@ func (a *app) pullCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := a.pullRef(cl, ref, platform, style); err != nil {
+		if err := a.pullRef(cl, ref, f.platform, style); err != nil {
 			return err
 		}
 		return a.printLine(ref.String())
@@ -105,36 +120,21 @@ func (a *app) registryCall(cl *client.Client, r *client.Request, domain string, 
 }
 
 func (a *app) pushCommand() *cobra.Command {
-	var (
-		all, quiet, untrusted bool
-		platform, progress    string
-	)
+	var f transferFlags
 	c := &cobra.Command{Use: "push [OPTIONS] NAME[:TAG]", Args: exactly(1)}
-	c.Flags().BoolVarP(&all, "all-tags", "a", false, "Send every tag of the name")
-	c.Flags().StringVar(&platform, "platform", "", "Send only the part for a platform: os/architecture")
-	c.Flags().StringVar(&progress, "progress", "auto", "How to show progress: auto, plain, json or quiet")
-	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "Print the image's name only")
-	c.Flags().BoolVar(&untrusted, "disable-content-trust", true, "Images are not signed")
-	c.Flags().Lookup("disable-content-trust").Hidden = true
+	f.declare(c, "Send every tag of the name", "Send only the part for a platform: os/architecture", "Images are not signed")
 	c.RunE = func(_ *cobra.Command, args []string) error {
-		style, err := a.progressStyle(progress, quiet)
+		ref, style, err := f.read(a, args[0])
 		if err != nil {
 			return err
-		}
-		ref, err := parseImage(args[0])
-		if err != nil {
-			return err
-		}
-		if all && !ref.nameOnly() {
-			return errors.New("tag can't be used with --all-tags/-a")
 		}
 		q := url.Values{}
-		if !all {
+		if !f.all {
 			ref = ref.tagged()
 			q.Set("tag", ref.tag)
 		}
-		if platform != "" {
-			if err := addPlatform(q, "platform", platform); err != nil {
+		if f.platform != "" {
+			if err := addPlatform(q, "platform", f.platform); err != nil {
 				return err
 			}
 		}

@@ -37,7 +37,7 @@ func (s *Server) serve(conn *net.UnixConn) error {
 	if err := x.read(); err != nil {
 		return err
 	}
-	defer x.closeStream()
+	defer func() { _ = x.closeStream() }()
 	s.awake()
 	if x.version != front.Version {
 		return x.send(front.Decline, "")

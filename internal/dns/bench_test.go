@@ -66,7 +66,7 @@ func load(t testing.TB, conns []net.Conn, names []string, total int64) (answered
 
 func BenchmarkLookups(b *testing.B) {
 	up := newUpstream(b, "127.0.0.1")
-	up.answer = standard
+	up.say(standard)
 	s, boxes := town(b, resolvConf(b, "127.0.0.1"))
 	for i := range 1000 {
 		must(b, s.Connect(Endpoint{Container: fmt.Sprint(i), Network: "f", Names: []string{fmt.Sprintf("name-%d", i)}, Addrs: addrs("10.0.0.9")}))

@@ -39,7 +39,7 @@ func town(t testing.TB, resolv string) (*Server, map[string]*box) {
 
 func TestNames(t *testing.T) {
 	up := newUpstream(t, "127.0.0.1")
-	up.answer = standard
+	up.say(standard)
 	_, boxes := town(t, resolvConf(t, "127.0.0.1"))
 	for _, c := range []struct {
 		from, name string
@@ -108,9 +108,9 @@ func TestTurns(t *testing.T) {
 func TestComesAndGoes(t *testing.T) {
 	s, boxes := town(t, resolvConf(t, "127.0.0.1"))
 	up := newUpstream(t, "127.0.0.1")
-	up.answer = func(_ dnsmessage.Question, _ *dnsmessage.Builder, h *dnsmessage.Header) {
+	up.say(func(_ dnsmessage.Question, _ *dnsmessage.Builder, h *dnsmessage.Header) {
 		h.RCode = dnsmessage.RCodeNameError
-	}
+	})
 	conn := boxes["web"].dial("udp", server)
 	check := func(name, want string) {
 		t.Helper()
@@ -140,7 +140,7 @@ func TestComesAndGoes(t *testing.T) {
 
 func TestLargeAnswers(t *testing.T) {
 	up := newUpstream(t, "127.0.0.1")
-	up.answer = standard
+	up.say(standard)
 	_, boxes := town(t, resolvConf(t, "127.0.0.1"))
 	udp, tcp := boxes["web"].dial("udp", server), boxes["web"].dial("tcp", server)
 	m := ask(t, udp, "large.example.", dnsmessage.TypeTXT)
@@ -162,7 +162,7 @@ func TestLargeAnswers(t *testing.T) {
 
 func TestRemembers(t *testing.T) {
 	up := newUpstream(t, "127.0.0.1")
-	up.answer = standard
+	up.say(standard)
 	path := resolvConf(t, "127.0.0.1")
 	s, boxes := town(t, path)
 	var wg sync.WaitGroup
@@ -202,7 +202,7 @@ func TestRemembers(t *testing.T) {
 	}
 	// Another resolver is another truth.
 	other := newUpstream(t, "127.0.0.2")
-	other.answer = standard
+	other.say(standard)
 	ask(t, boxes["web"].dial("udp", server), "two.example.", dnsmessage.TypeA)
 	writeResolv(t, path, "127.0.0.2")
 	time.Sleep(lookEvery)
@@ -215,7 +215,7 @@ func TestRemembers(t *testing.T) {
 func TestResolversFail(t *testing.T) {
 	silent := newUpstream(t, "127.0.0.1")
 	up := newUpstream(t, "127.0.0.2")
-	up.answer = standard
+	up.say(standard)
 	_, boxes := town(t, resolvConf(t, "127.0.0.3", "127.0.0.1", "127.0.0.2")) // nobody, silence, one that answers
 	conn := boxes["web"].dial("udp", server)
 	began := time.Now()
@@ -392,9 +392,7 @@ func TestManyFlying(t *testing.T) {
 	if buf[3]&rcodeMask != rcodeFail {
 		t.Errorf("one too many: %x", buf[:12])
 	}
-	up.mu.Lock()
-	up.answer = standard
-	up.mu.Unlock()
+	up.say(standard)
 	if got := said(ask(t, boxes["db"].dial("udp", server), "other.example.", dnsmessage.TypeA)); got != "Success 192.0.2.1" {
 		t.Error(got)
 	}

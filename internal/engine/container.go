@@ -116,6 +116,17 @@ func newContainer(def *definition, st state) *container {
 	}
 }
 
+// hold finds a container and locks it for a verb, which calls release at its end.
+func (e *Engine) hold(ctx context.Context, name string) (c *container, release func(), err error) {
+	if c, err = e.index.find(name); err != nil {
+		return nil, nil, err
+	}
+	if err := c.op.acquire(ctx); err != nil {
+		return nil, nil, err
+	}
+	return c, c.op.release, nil
+}
+
 // look returns the definition and a copy of the state, as they are now.
 func (c *container) look() (*definition, state) {
 	c.mu.Lock()

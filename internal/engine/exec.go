@@ -111,7 +111,21 @@ func (e *Engine) ExecStart(ctx context.Context, id string, o ExecStartOptions) e
 		tellFailure(stream, err, !r.Tty)
 	}
 	// Attachments that wait for the process are let go.
-	return errors.Join(err, e.tasks.DeleteExec(ctx, x.c.id, x.id))
+	if derr := e.tasks.DeleteExec(ctx, x.c.id, x.id); derr != nil {
+		err = errors.Join(err, derr)
+		if stream != nil { // There is no keeper to end the stream.
+			endStream(stream)
+		}
+	}
+	return err
+}
+
+// endStream ends a connection for all who have a descriptor of it.
+func endStream(stream *os.File) {
+	raw, err := stream.SyscallConn()
+	if err == nil {
+		_ = raw.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RDWR) }) // the client may have gone
+	}
 }
 
 // execCodeOf is docker's: 126 also for what fails before the program is looked for.

@@ -30,6 +30,7 @@ type identity struct {
 	addrs            []netip.Addr
 	resolv           network.ResolvConf
 	served           bool // the daemon's name server stays, and asks the container's own
+	lone             bool // the default bridge is its only network
 	config           *docker.HostConfig
 	gateway          netip.Addr // what host-gateway means
 	links            []string   // lines for the containers it is linked to
@@ -117,6 +118,9 @@ func (i *identity) hostsFile() ([]byte, error) {
 	for _, l := range i.links {
 		b.WriteString(l)
 	}
+	if i.lone && i.gateway.IsValid() { // elsewhere the name server knows them
+		fmt.Fprintf(&b, "%s\thost.docker.internal gateway.docker.internal host.kist.internal\n", i.gateway)
+	}
 	names := i.hostname
 	if i.domain != "" {
 		names += "." + i.domain
@@ -173,10 +177,7 @@ func (e *Engine) identify(d *definition, s *network.Sandbox) (identity, error) {
 		return i, err
 	}
 	i := e.hostsOf(d, s.Networks)
-	i.resolv = s.Resolv
-	for name := range s.Networks { // Docker's default bridge shows the container's own servers as they are.
-		i.served = i.served || len(s.Sockets) > 0 && name != dockernet.NetworkBridge
-	}
+	i.resolv, i.served = s.Resolv, len(s.Sockets) > 0
 	return i, nil
 }
 
@@ -188,6 +189,7 @@ func (e *Engine) hostsOf(d *definition, networks map[string]*dockernet.EndpointS
 		config: d.HostConfig, hostFiles: d.HostConfig.NetworkMode.IsHost(),
 	}
 	names := slices.Sorted(maps.Keys(networks))
+	i.lone = len(names) == 1 && names[0] == dockernet.NetworkBridge
 	if len(names) > 1 {
 		first := e.primary(d)
 		slices.SortStableFunc(names, func(a, b string) int {

@@ -13,6 +13,7 @@ import (
 	docker "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/network"
+	"golang.org/x/sys/unix"
 
 	"github.com/kistdev/kist/internal/fault"
 )
@@ -65,6 +66,7 @@ func (e *Engine) ConnectNetwork(ctx context.Context, name, container string, s *
 	}
 	e.emitNetworks(c.id, events.ActionConnect, map[string]*network.EndpointSettings{full: made})
 	e.rewriteHosts(c)
+	e.rewriteResolv(ctx, c)
 	return nil
 }
 
@@ -157,6 +159,28 @@ func (e *Engine) rewriteHosts(c *container) {
 	}
 	if err != nil {
 		slog.Warn("the hosts file of a container could not be renewed", "id", c.id, "error", err)
+	}
+}
+
+// rewriteResolv has a container ask the daemon's name server that came to be on its first network with names: in place, and
+// with the keeper holding the server's sockets.
+func (e *Engine) rewriteResolv(ctx context.Context, c *container) {
+	r, _, sockets, err := e.networks.Resolv(c.id)
+	if err == nil && len(sockets) == 0 {
+		return
+	}
+	if err == nil {
+		d, _ := c.look()
+		i := identity{config: d.HostConfig, resolv: r, served: true}
+		err = errors.Join(
+			e.tasks.Hold(ctx, c.id, sockets),
+			os.WriteFile(e.home(c.id)+"/resolv.conf", i.resolvConf(), 0o644)) //nolint:gosec // read by any user in the container
+	}
+	for _, fd := range sockets {
+		err = errors.Join(err, unix.Close(fd))
+	}
+	if err != nil {
+		slog.Warn("names are not looked up for a container that joined a network", "id", c.id, "error", err)
 	}
 }
 

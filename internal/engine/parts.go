@@ -24,6 +24,7 @@ type tasks interface {
 	DeleteExec(ctx context.Context, id, execID string) error
 	PIDFD(id string) (*os.File, bool)
 	Sockets(id string) ([]int, error)
+	Hold(ctx context.Context, id string, sockets []int) error
 }
 
 // wiring is what the engine needs of network.Manager.
@@ -42,5 +43,6 @@ type wiring interface {
 	Publish(ctx context.Context, containerID string, add, remove dockernet.PortMap) (dockernet.PortMap, error)
 	Rename(containerID, name string)
 	Forget(containerID string)
+	Resolv(containerID string) (r network.ResolvConf, served bool, sockets []int, err error)
 	Warnings() []string
 }

@@ -13,14 +13,11 @@ import (
 
 // Pause freezes all processes of the container.
 func (e *Engine) Pause(ctx context.Context, name string) error {
-	c, err := e.index.find(name)
+	c, release, err := e.hold(ctx, name)
 	if err != nil {
 		return err
 	}
-	if err := c.op.acquire(ctx); err != nil {
-		return err
-	}
-	defer c.op.release()
+	defer release()
 	d, st := c.look()
 	switch st.Phase {
 	case running:
@@ -52,14 +49,11 @@ func (e *Engine) Pause(ctx context.Context, name string) error {
 
 // Unpause lets them go on.
 func (e *Engine) Unpause(ctx context.Context, name string) error {
-	c, err := e.index.find(name)
+	c, release, err := e.hold(ctx, name)
 	if err != nil {
 		return err
 	}
-	if err := c.op.acquire(ctx); err != nil {
-		return err
-	}
-	defer c.op.release()
+	defer release()
 	if d, st := c.look(); st.Phase != paused {
 		return fmt.Errorf("Container %s is not paused: %w", d.Name, errdefs.ErrConflict) //nolint:staticcheck // docker's words
 	}

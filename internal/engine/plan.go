@@ -67,6 +67,7 @@ func (e *Engine) plan(ctx context.Context, d *definition, u *undo.Stack) (_ *lau
 	if err := e.share(d, &in, w.sandbox, u); err != nil {
 		return nil, err
 	}
+	in.Wired = w.sandbox != nil
 	s, warnings, err := spec.Build(in)
 	if err != nil {
 		return nil, err

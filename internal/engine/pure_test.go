@@ -177,7 +177,6 @@ func TestValidate(t *testing.T) {
 		"unknown policy 'sometimes'":  func(_ *docker.Config, h *docker.HostConfig) { h.RestartPolicy.Name = "sometimes" },
 		"port publishing and the con": func(_ *docker.Config, h *docker.HostConfig) { h.NetworkMode, h.PublishAllPorts = "container:x", true },
 		"invalid container format":    func(_ *docker.Config, h *docker.HostConfig) { h.NetworkMode = "container:" },
-		"links between containers":    func(_ *docker.Config, h *docker.HostConfig) { h.Links = []string{"a:b"} },
 		"nosuchdriver":                func(_ *docker.Config, h *docker.HostConfig) { h.LogConfig.Type = "nosuchdriver" },
 	} {
 		c, h := ok()

@@ -18,14 +18,11 @@ import (
 
 // Start starts a container. One that runs already is an errdefs.ErrNotModified.
 func (e *Engine) Start(ctx context.Context, name string) error {
-	c, err := e.index.find(name)
+	c, release, err := e.hold(ctx, name)
 	if err != nil {
 		return err
 	}
-	if err := c.op.acquire(ctx); err != nil {
-		return err
-	}
-	defer c.op.release()
+	defer release()
 	if err := startable(c); err != nil {
 		return err
 	}

@@ -94,7 +94,10 @@ func (w *wires) Resolve(name string) (string, error) {
 func (w *wires) Check(string, *dockernet.EndpointSettings) error { return nil }
 func (w *wires) Kind(string) string                              { return "bridge" }
 func (w *wires) Rename(string, string)                           {}
-func (w *wires) Forget(string)                                   {}
+func (w *wires) Resolv(string) (r network.ResolvConf, served bool, sockets []int, err error) {
+	return r, false, nil, nil
+}
+func (w *wires) Forget(string) {}
 
 func (w *wires) Connect(_ context.Context, _, name string, s *dockernet.EndpointSettings, _ *os.File) (string, *dockernet.EndpointSettings, error) {
 	made := s.Copy()

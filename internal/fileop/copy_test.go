@@ -2,6 +2,7 @@ package fileop
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/opencontainers/go-digest"
 	fsutil "github.com/tonistiigi/fsutil/copy"
+	"go.uber.org/goleak"
 )
 
 // source and destination of the table: what a context and a base image may hold.
@@ -217,9 +219,21 @@ func clean(name string) string {
 	return out
 }
 
+// TestMain keeps the stores in memory, if it can, as somebody else may be busy on the disk; modes are compared, so the mask
+// is known.
 func TestMain(m *testing.M) {
-	old := syscall.Umask(0o022)
+	dir, err := os.MkdirTemp("/dev/shm", "fileop-test-")
+	if err == nil {
+		os.Setenv("TMPDIR", dir)
+	}
+	syscall.Umask(0o022)
 	code := m.Run()
-	syscall.Umask(old)
+	os.RemoveAll(dir)
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
 	os.Exit(code)
 }

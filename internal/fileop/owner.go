@@ -99,7 +99,7 @@ func (r *run) userFile(ctx context.Context, input int64, name string) ([]byte, e
 	}
 	defer root.Close()
 	raw, err := root.ReadFile(name, mostUsers)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
 		return nil, nil
 	}
 	if err != nil {

@@ -61,7 +61,9 @@ func daemon(t *testing.T) <-chan *handed {
 	}()
 	t.Cleanup(func() {
 		l.Close()
-		for range ch { //nolint:revive // to its end
+		for h := range ch {
+			h.conn.Close()
+			h.stream.Close()
 		}
 	})
 	return ch

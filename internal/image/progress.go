@@ -68,33 +68,29 @@ func (m *meter) hush(mute bool) {
 }
 
 // reader reports what is read through it.
-func (m *meter) reader(r io.Reader) io.Reader { return &metered{r, m, 0} }
-
-type metered struct {
-	io.Reader
-	m *meter
-	n int64
-}
-
-func (r *metered) Read(p []byte) (int, error) {
-	n, err := r.Reader.Read(p)
-	r.n += int64(n)
-	r.m.at(r.n)
-	return n, err
-}
+func (m *meter) reader(r io.Reader) io.Reader { return &metered{m: m, pass: r.Read} }
 
 // writer reports what is written through it, behind what was there before.
-func (m *meter) writer(w io.Writer, before int64) io.Writer { return &meteredWriter{w, m, before} }
-
-type meteredWriter struct {
-	io.Writer
-	m *meter
-	n int64
+func (m *meter) writer(w io.Writer, before int64) io.Writer {
+	return &metered{m: m, pass: w.Write, n: before}
 }
 
-func (w *meteredWriter) Write(p []byte) (int, error) {
-	n, err := w.Writer.Write(p)
-	w.n += int64(n)
-	w.m.at(w.n)
+// metered passes bytes on in one direction.
+type metered struct {
+	m    *meter
+	pass func([]byte) (int, error)
+	n    int64
+}
+
+func (t *metered) through(p []byte) (int, error) {
+	n, err := t.pass(p)
+	t.n += int64(n)
+	t.m.at(t.n)
 	return n, err
 }
+
+// Read is of a reader's.
+func (t *metered) Read(p []byte) (int, error) { return t.through(p) }
+
+// Write is of a writer's.
+func (t *metered) Write(p []byte) (int, error) { return t.through(p) }

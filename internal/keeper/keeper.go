@@ -116,6 +116,9 @@ func run(ctx context.Context, dir string, rt runner, linger time.Duration) error
 		return err
 	}
 	defer l.close()
+	if err := k.records.dropHalves(); err != nil { // nobody else writes any more: the lock is held
+		return err
+	}
 	if k.poll, err = newPoller(); err != nil {
 		return err
 	}

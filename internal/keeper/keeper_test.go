@@ -158,6 +158,7 @@ func (r *rig) tryKeeperPID() int {
 		return 0
 	}
 	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
 	if conn.Send(task.KindHello, 0, task.Hello{Version: 1}) != nil {
 		return 0
 	}

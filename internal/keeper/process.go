@@ -256,7 +256,7 @@ func (p *process) hold(sockets []int) {
 		closeFDs(sockets)
 		return
 	}
-	p.sockets = sockets
+	p.sockets = append(p.sockets, sockets...)
 }
 
 // letSocketsGo closes the sockets, so that the process's network can go.

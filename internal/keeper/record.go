@@ -26,6 +26,7 @@ const (
 	pidSuffix  = ".pid"
 	exitSuffix = ".exit"
 	goneSuffix = ".gone"
+	tempSuffix = ".tmp" // of all of them, while they are written
 )
 
 // pidRecord finds a process again of which no descriptor is left.
@@ -118,6 +119,16 @@ func (r records) list(suffix string) ([]string, error) {
 	return ids, nil
 }
 
+// dropHalves removes what a keeper that died was writing.
+func (r records) dropHalves() error {
+	names, err := r.list(tempSuffix)
+	errs := []error{err}
+	for _, name := range names {
+		errs = append(errs, r.remove(name, tempSuffix))
+	}
+	return errors.Join(errs...)
+}
+
 func readJSON(path string, v any) error {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -132,7 +143,7 @@ func writeJSON(path string, v any) error {
 	if err != nil {
 		return err
 	}
-	temp := path + ".tmp"
+	temp := path + tempSuffix
 	if err := os.WriteFile(temp, b, 0o600); err != nil {
 		return err
 	}

@@ -36,6 +36,8 @@ func (s *session) answer(m *task.Message) {
 	case task.KindCloseStdin, task.KindDelete, task.KindDeleteExec:
 		m.CloseFDs()
 		err = s.k.act(ctx, m)
+	case task.KindHold:
+		err = s.k.holdSockets(m)
 	case task.KindList:
 		m.CloseFDs()
 		r.Tasks = s.k.list()
@@ -117,5 +119,21 @@ func (s *session) attach(m *task.Message) error {
 	if !joined {
 		a.finish() // its process has ended: so does the stream, at once
 	}
+	return nil
+}
+
+// holdSockets keeps sockets that came after the process was made.
+func (k *keeper) holdSockets(m *task.Message) error {
+	var t task.Target
+	if err := m.Decode(&t); err != nil {
+		m.CloseFDs()
+		return err
+	}
+	c := k.container(t.ID)
+	if c == nil || c.process() == nil {
+		m.CloseFDs()
+		return notFound(t.ID, "")
+	}
+	c.process().hold(m.FDs)
 	return nil
 }

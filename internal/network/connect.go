@@ -52,6 +52,9 @@ func (m *Manager) Connect(ctx context.Context, containerID, name string, s *netw
 	if err := m.rewire(a, append(before[:len(before):len(before)], e), v); err != nil {
 		return "", nil, errors.Join(err, m.rewire(a, before, v))
 	}
+	if err := m.serveLater(&u, a, v.ns); err != nil {
+		return "", nil, err
+	}
 	u.Release()
 	m.nameEndpoint(a, e)
 	return w.lan.Name, e.settings.Copy(), nil

@@ -230,7 +230,7 @@ func (m *Manager) subnet(n *row, o *options) (warning string, err error) {
 	n.IPAM = network.IPAM{Driver: "default", Options: n.IPAM.Options}
 	has4, has6 := false, false
 	for _, c := range asked {
-		if c.Subnet, err = checkSubnet(&c, n.Driver); err != nil {
+		if c.Subnet, err = checkSubnet(&c); err != nil {
 			return "", err
 		}
 		if six := c.Subnet.Addr().Is6(); six && !n.IPv6 || !six && !n.IPv4 {
@@ -284,7 +284,7 @@ func (m *Manager) choose(n *row, six bool) error {
 	}
 	m.mu.Lock()
 	for _, l := range m.lans {
-		used = append(used, l.row.subnets()...)
+		used = append(used, l.subnets()...)
 	}
 	m.mu.Unlock()
 	var p netip.Prefix

@@ -35,7 +35,6 @@ type endpoint struct {
 type parked struct {
 	ns *os.File
 	endpoint
-	sockets dns.Sockets // of the name server
 }
 
 // attachment is a container's wiring.
@@ -43,9 +42,12 @@ type attachment struct {
 	id, name, hostname string
 	ends               []*endpoint // the one of the network mode first
 	ports              []published
-	way4, way6         *endpoint   // through which published ports reach the container; nil for none
-	sockets            dns.Sockets // of the name server, until it has them
-	restarts           bool        // by a restart policy
+	way4, way6         *endpoint    // through which published ports reach the container; nil for none
+	restarts           bool         // by a restart policy
+	servers            []netip.Addr // of its own, for the name server to ask
+	ownNames           bool         // it means to have port 53 for itself
+	served             bool         // by the name server
+	fresh              dns.Sockets  // copies of the name server's sockets that nobody keeps yet
 }
 
 // label names the container in messages.

@@ -71,7 +71,7 @@ func (m *Manager) Join(ctx context.Context, r JoinRequest) (_ *Sandbox, err erro
 			err = errors.Join(err, u.Unwind(ctx))
 		}
 	}()
-	a := &attachment{id: r.ContainerID, name: r.Name, hostname: r.Hostname, restarts: r.Restarts}
+	a := &attachment{id: r.ContainerID, name: r.Name, hostname: r.Hostname, restarts: r.Restarts, servers: r.Servers, ownNames: r.servesNames()}
 	ns, err := m.namespace(&u, a, &r)
 	if err != nil {
 		return nil, err
@@ -91,10 +91,10 @@ func (m *Manager) Join(ctx context.Context, r JoinRequest) (_ *Sandbox, err erro
 	if s.Resolv, err = m.HostResolv(); err != nil {
 		return nil, err
 	}
-	if s.Sockets, err = m.serveNames(&u, a, ns, &r); err != nil {
+	if s.Sockets, err = m.serveNames(&u, a, ns); err != nil {
 		return nil, err
 	}
-	if len(s.Sockets) > 0 {
+	if a.served {
 		s.Resolv = a.resolv(s.Resolv)
 	}
 	s.Networks = a.view()
@@ -163,7 +163,6 @@ func (m *Manager) occupy(u *undo.Stack, a *attachment, p *parked, r *JoinRequest
 		m.vacateSeat(a, e)
 		return nil
 	})
-	a.takeSockets(u, p)
 }
 
 // assemble makes a namespace with the endpoints.
@@ -184,7 +183,6 @@ func (m *Manager) assemble(u *undo.Stack, a *attachment, seats []*wanted, bare *
 		u.Push("give up address", func(context.Context) error { m.vacateSeat(a, e); return nil })
 	}
 	nameInterfaces(a.ends)
-	a.takeSockets(u, p)
 	var in *rtnl
 	if err := inNS(m.host, p.ns, func() (err error) { in, err = dialRtnl(); return err }); err != nil {
 		return nil, err

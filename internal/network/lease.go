@@ -89,7 +89,7 @@ func (m *Manager) vacate(l *lan, six bool, want netip.Addr) {
 	if p == nil {
 		return
 	}
-	p.close()
+	p.ns.Close()
 	if m.rt.remove(p.veth) == nil {
 		m.giveBack(&p.endpoint)
 	} else {

@@ -54,7 +54,7 @@ func (m *Manager) plugSublink(ns *os.File, e *endpoint) error {
 	return m.found(ns, e, err)
 }
 
-func (l *lan) parentName() string { return l.options.parent }
+func (l *lan) parentName() string { return l.parent }
 
 // parentOf finds the link that the network sits on. A name such as eth0.20 is a VLAN of eth0, made if it is not there.
 func (m *Manager) parentOf(l *lan) (netlink.Link, error) {

@@ -2,6 +2,7 @@ package network
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -9,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/kistdev/kist/internal/dns"
 	"github.com/kistdev/kist/internal/undo"
@@ -18,74 +21,124 @@ import (
 // a restart policy has as long as its address is kept for it.
 const shortLinger = 10 * time.Second
 
-// listen opens the sockets of the name server in the namespace of the calling thread.
-func (p *parked) listen() (err error) {
-	p.sockets, err = dns.Listen()
-	return err
-}
-
-// close gives the namespace up.
-func (p *parked) close() {
-	p.sockets.Close()
-	p.ns.Close()
-}
-
-// takeSockets makes the sockets of a namespace those of the container that got it.
-func (a *attachment) takeSockets(u *undo.Stack, p *parked) {
-	a.sockets, p.sockets = p.sockets, dns.Sockets{}
-	u.Push("close sockets", func(context.Context) error { a.sockets.Close(); return nil })
-}
-
-// serveNames makes the container known to its neighbours and answers its questions. It returns copies of its sockets, for
-// whoever keeps them open beside the daemon. A container without a network has nobody to ask for.
-func (m *Manager) serveNames(u *undo.Stack, a *attachment, ns *os.File, r *JoinRequest) (_ []int, err error) {
-	if m.names == nil || len(a.ends) == 1 && a.ends[0].lan == m.none {
-		a.sockets.Close()
-		a.sockets = dns.Sockets{}
-		return nil, nil
+// wantsNames says whether the name server answers the container: on users' networks, and on the default bridge where the
+// host's resolvers are out of a container's reach. Elsewhere a container asks those itself, as docker has it, for which no
+// daemon is needed.
+func (m *Manager) wantsNames(a *attachment) bool {
+	if m.names == nil {
+		return false
 	}
-	if r.servesNames() {
-		a.sockets.Close()
-		if a.sockets, err = m.listenAside(ns); err != nil {
+	return slices.ContainsFunc(a.ends, func(e *endpoint) bool {
+		return !e.lan.predefined || e.lan == m.lan && len(a.servers) == 0 && !hostReachable()
+	})
+}
+
+// serveNames answers the container's questions, if it is to be answered, and makes it known to its neighbours. It returns
+// copies of its sockets, for whoever keeps them open beside the daemon.
+func (m *Manager) serveNames(u *undo.Stack, a *attachment, ns *os.File) ([]int, error) {
+	if m.wantsNames(a) {
+		sockets, err := m.listenIn(ns, a.ownNames)
+		if err != nil {
 			return nil, err
 		}
-	}
-	copies, err := a.sockets.Dup()
-	if err != nil {
-		return nil, err
-	}
-	u.Push("close copies of sockets", func(context.Context) error { copies.Close(); return nil })
-	u.Push("forget names", func(context.Context) error { m.names.Forget(a.id); return nil })
-	sockets := a.sockets
-	a.sockets = dns.Sockets{}
-	if err := m.names.Serve(a.id, sockets, dns.Client{Servers: r.Servers}); err != nil {
-		return nil, err
+		if err := m.serve(u, a, sockets); err != nil {
+			return nil, err
+		}
 	}
 	for _, e := range a.ends {
 		m.nameEndpoint(a, e)
 	}
-	return []int{copies.UDP, copies.TCP}, nil
+	u.Push("forget names", func(context.Context) error { m.forgetNames(a.id); return nil })
+	return a.takeFresh(), nil
+}
+
+// serve hands the sockets to the name server, and keeps copies.
+func (m *Manager) serve(u *undo.Stack, a *attachment, sockets dns.Sockets) error {
+	copies, err := sockets.Dup()
+	if err != nil {
+		sockets.Close()
+		return err
+	}
+	if err := m.names.Serve(a.id, sockets, dns.Client{Servers: a.servers}); err != nil {
+		copies.Close()
+		return err
+	}
+	a.served, a.fresh = true, copies
+	u.Push("end name service", func(context.Context) error {
+		copies.Close()
+		m.names.Forget(a.id)
+		a.served, a.fresh = false, dns.Sockets{}
+		return nil
+	})
+	return nil
+}
+
+// takeFresh gives the copies of the sockets away, once.
+func (a *attachment) takeFresh() []int {
+	if !a.fresh.Open() {
+		return nil
+	}
+	list := []int{a.fresh.UDP, a.fresh.TCP}
+	a.fresh = dns.Sockets{}
+	return list
+}
+
+// serveLater begins to answer a container that has joined its first network with names while it runs.
+func (m *Manager) serveLater(u *undo.Stack, a *attachment, ns *os.File) error {
+	if a.served || !m.wantsNames(a) {
+		return nil
+	}
+	sockets, err := m.listenIn(ns, a.ownNames)
+	if err != nil {
+		return err
+	}
+	if err := m.serve(u, a, sockets); err != nil {
+		return err
+	}
+	for _, e := range a.ends {
+		m.nameEndpoint(a, e)
+	}
+	return nil
+}
+
+// Resolv is the resolv.conf of a container that runs, and its name server's sockets if they are new since Join (Connect):
+// copies, to be kept open while the container runs; the caller's.
+func (m *Manager) Resolv(containerID string) (c ResolvConf, served bool, sockets []int, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c, err = m.HostResolv()
+	a := m.attached[containerID]
+	if err != nil || a == nil || !a.served {
+		return c, false, nil, err
+	}
+	return a.resolv(c), true, a.takeFresh(), nil
 }
 
 // resumeNames goes on answering a container that ran on while there was no daemon.
 func (m *Manager) resumeNames(a *attachment, h *Held) error {
-	if m.names == nil || len(a.ends) == 0 || len(a.ends) == 1 && a.ends[0].lan == m.none {
-		closeAll(h.Sockets)
-		return nil
-	}
 	for _, e := range a.ends {
 		m.nameEndpoint(a, e)
 	}
+	if m.names == nil || len(h.Sockets) != 2 && !m.wantsNames(a) {
+		closeAll(h.Sockets)
+		return nil
+	}
+	a.served = true
 	if len(h.Sockets) == 2 {
-		return m.names.Serve(a.id, dns.Sockets{UDP: h.Sockets[0], TCP: h.Sockets[1]}, dns.Client{Servers: h.Servers})
+		return m.names.Serve(a.id, dns.Sockets{UDP: h.Sockets[0], TCP: h.Sockets[1]}, dns.Client{Servers: a.servers})
 	}
 	closeAll(h.Sockets)
 	// Nobody has kept them open, so that they are gone.
-	sockets, err := m.listenIn(h.PID, exposes(h.Ports))
+	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", h.PID))
+	if err != nil {
+		return fmt.Errorf("name server: %w", err)
+	}
+	defer ns.Close()
+	sockets, err := m.listenIn(ns, a.ownNames)
 	if err != nil {
 		return err
 	}
-	return m.names.Serve(a.id, sockets, dns.Client{Servers: h.Servers})
+	return m.names.Serve(a.id, sockets, dns.Client{Servers: a.servers})
 }
 
 func closeAll(fds []int) {
@@ -94,33 +147,27 @@ func closeAll(fds []int) {
 	}
 }
 
-// listenIn opens the sockets in the namespace of a process.
-func (m *Manager) listenIn(pid int, aside bool) (s dns.Sockets, err error) {
-	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
-	if err != nil {
-		return s, fmt.Errorf("name server: %w", err)
+// listenIn opens the sockets in the namespace: beside port 53 if the container means to have that itself, or has it.
+func (m *Manager) listenIn(ns *os.File, aside bool) (s dns.Sockets, err error) {
+	if !aside {
+		err = inNS(m.host, ns, func() error {
+			s, err = dns.Listen()
+			return err
+		})
+		if !errors.Is(err, unix.EADDRINUSE) {
+			return s, err
+		}
 	}
-	defer ns.Close()
-	if aside {
-		return m.listenAside(ns)
-	}
-	err = inNS(m.host, ns, func() error {
-		s, err = dns.Listen()
-		return err
-	})
-	return s, err
+	return m.listenAside(ns)
 }
 
 // nameEndpoint makes the endpoint's names known on its network, in place of those it had.
 func (m *Manager) nameEndpoint(a *attachment, e *endpoint) {
-	if m.names == nil || e.lan == m.none {
+	if m.names == nil || e.lan == m.none || e.lan.predefined && !a.served {
 		return
 	}
 	m.names.PutNetwork(e.lan.zone())
 	n := dns.Endpoint{Container: a.id, Network: e.lan.ID, Names: e.names, Links: e.links}
-	if e.lan.predefined { // docker's default bridge has no names; a container's own does no harm
-		n.Names = slices.DeleteFunc([]string{a.name, a.id[:min(12, len(a.id))]}, func(s string) bool { return s == "" })
-	}
 	for _, p := range []netip.Prefix{e.addr, e.addr6} {
 		if p.IsValid() {
 			n.Addrs = append(n.Addrs, p.Addr())
@@ -140,7 +187,7 @@ func (m *Manager) unnameEndpoint(a *attachment, e *endpoint) {
 
 // unname ends the service of a container that has ended. Its names answer on for a while where its address is kept for it.
 func (m *Manager) unname(a *attachment) {
-	if m.names == nil {
+	if m.names == nil || !a.served {
 		return
 	}
 	for _, e := range a.ends {
@@ -164,6 +211,12 @@ func (a *attachment) resolv(host ResolvConf) ResolvConf {
 		host.Options = append(slices.Clip(host.Options), "ndots:0")
 	}
 	return host
+}
+
+func (m *Manager) forgetNames(containerID string) {
+	if m.names != nil {
+		m.names.Forget(containerID)
+	}
 }
 
 // zone is what the name server must know of the network.

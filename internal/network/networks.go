@@ -178,7 +178,8 @@ func (m *Manager) Prune(ctx context.Context, f filter.Args) (network.PruneReport
 	var idle []*lan
 	m.mu.Lock()
 	for _, l := range m.sorted() {
-		if !l.predefined && m.removable(l) == nil && f.Labels("label", l.Labels) && !(f.Has("label!") && f.Labels("label!", l.Labels)) && (until.IsZero() || l.Created.Before(until)) {
+		barred := f.Has("label!") && f.Labels("label!", l.Labels) || !until.IsZero() && !l.Created.Before(until)
+		if !l.predefined && m.removable(l) == nil && f.Labels("label", l.Labels) && !barred {
 			l.gone = true
 			idle = append(idle, l)
 		}

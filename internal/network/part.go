@@ -103,7 +103,7 @@ func (m *Manager) extend(b *bridge) (_ *part, err error) {
 	if err == nil {
 		err = errors.Join(
 			m.links.LinkSetAlias(far, alias), m.links.LinkSetMTU(link, b.mtu), m.links.LinkSetMasterByIndex(far, p.index),
-			setAll([]sysctl{{"/proc/sys/net/ipv6/conf/" + name + "/disable_ipv6", "1"}, {"/proc/sys/net/ipv6/conf/" + inner + "/disable_ipv6", "1"}, {"/proc/sys/net/ipv6/conf/" + outer + "/disable_ipv6", "1"}}),
+			setAll(switchOnly(name, inner, outer)),
 			m.links.LinkSetUp(link), m.links.LinkSetUp(far), m.rt.do(linkUpNamed(inner)),
 		)
 	}
@@ -115,6 +115,16 @@ func (m *Manager) extend(b *bridge) (_ *part, err error) {
 		return nil, fmt.Errorf("make bridge %s larger: %w", b.name, err)
 	}
 	return p, nil
+}
+
+// switchOnly keeps the host itself out of a part: it would answer for its addresses there, which are on the first part, and
+// have some of its own.
+func switchOnly(links ...string) []sysctl {
+	var list []sysctl
+	for _, l := range links {
+		list = append(list, sysctl{"/proc/sys/net/ipv4/conf/" + l + "/arp_ignore", "8"}, sysctl{"/proc/sys/net/ipv6/conf/" + l + "/disable_ipv6", "1"})
+	}
+	return list
 }
 
 // takeOver finds the parts that an earlier daemon has made, and removes those of bridges that are gone.

@@ -29,8 +29,8 @@ func (r *reservations) holder(w wish, at firewall.Ports) (cause, try string) {
 		at.To = last
 	}
 	by, port := "another program", w.from
-	if name, ok := r.heldBy(at); ok {
-		by = "container " + name
+	if h := r.holds(at); h != nil {
+		by, port = "container "+h.owner, max(h.ports.From, at.From)
 	} else if socks := socketsOn(at); len(socks) > 0 {
 		port = socks[0].port
 		if name, pid, ok := processOf(socks); ok {
@@ -39,7 +39,7 @@ func (r *reservations) holder(w wish, at firewall.Ports) (cause, try string) {
 	}
 	switch {
 	case w.more > 0:
-		return fmt.Sprintf("port is already allocated: one of %d-%d is held by %s", w.from, last, by), ""
+		return fmt.Sprintf("port is already allocated: of %d-%d, %d is held by %s", w.from, last, port, by), ""
 	case last > w.from:
 		cause = fmt.Sprintf("port is already allocated: none of %d-%d is free; %d is held by %s", w.from, last, port, by)
 	default:

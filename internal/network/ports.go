@@ -20,7 +20,7 @@ type wish struct {
 	port     network.Port
 	addrs    []netip.Addr // of the host; the unspecified ones for all. The same port is taken on each
 	from, to uint16       // the first free port from here to there; 0 for any
-	more     uint16       // how many ports follow: each is published on the host's port of the same number
+	more     uint16       // how many ports follow, on the ports of the host that follow
 }
 
 // every is the address that stands for all of the host's, every6 for all IPv6 ones.
@@ -79,9 +79,13 @@ func wishes(r *JoinRequest, by paths) ([]wish, error) {
 // inOrder sorts, and joins what goes together.
 func inOrder(list []wish) []wish {
 	slices.SortStableFunc(list, func(a, b wish) int {
-		return cmp.Or(
-			strings.Compare(string(a.port.Proto()), string(b.port.Proto())), slices.CompareFunc(a.addrs, b.addrs, netip.Addr.Compare),
-			cmp.Compare(a.port.Num(), b.port.Num()))
+		if c := strings.Compare(string(a.port.Proto()), string(b.port.Proto())); c != 0 {
+			return c
+		}
+		if c := slices.CompareFunc(a.addrs, b.addrs, netip.Addr.Compare); c != 0 {
+			return c
+		}
+		return cmp.Compare(a.port.Num(), b.port.Num())
 	})
 	return joined(list)
 }
@@ -99,16 +103,15 @@ func (by paths) unnamed() []netip.Addr {
 	return []netip.Addr{every}
 }
 
-// fewest ports of the same number in a row are published as one: it costs as much as one, but holds no socket.
+// fewest ports in a row are published as one: it costs as much as one, but holds no socket.
 const fewest = 64
 
-// joined makes one wish of many that are published on ports of the same number, one after the other.
+// joined makes one wish of many that are published on ports of the host in a row.
 func joined(list []wish) []wish {
-	same := func(w *wish) bool { return w.from == w.port.Num() && w.to == w.from }
 	var out []wish
 	for i := 0; i < len(list); {
 		n := 1
-		for same(&list[i]) && i+n < len(list) && list[i].goesOn(&list[i+n], n) && same(&list[i+n]) {
+		for i+n < len(list) && list[i].goesOn(&list[i+n], n) {
 			n++
 		}
 		if n >= fewest {
@@ -123,9 +126,11 @@ func joined(list []wish) []wish {
 	return out
 }
 
-// goesOn says whether next is the nth port after w's.
+// goesOn says whether next is the nth port after w's, on the nth port of the host after w's.
 func (w *wish) goesOn(next *wish, n int) bool {
-	return int(next.port.Num()) == int(w.port.Num())+n && next.port.Proto() == w.port.Proto() && slices.Equal(next.addrs, w.addrs)
+	return int(next.port.Num()) == int(w.port.Num())+n && next.port.Proto() == w.port.Proto() &&
+		w.from != 0 && w.from == w.to && next.from == next.to && int(next.from) == int(w.from)+n &&
+		slices.Equal(next.addrs, w.addrs)
 }
 
 func wishOf(port network.Port, b network.PortBinding, by paths) (wish, error) {
@@ -180,7 +185,7 @@ func portMap(list []published, r *JoinRequest) network.PortMap {
 		for n := int(p.host.From); n <= int(p.host.To); n++ {
 			port := p.port
 			if n > int(p.host.From) {
-				port, _ = network.PortFrom(uint16(n), p.port.Proto())
+				port, _ = network.PortFrom(p.port.Num()+uint16(n)-p.host.From, p.port.Proto())
 			}
 			m[port] = append(m[port], network.PortBinding{HostIP: p.host.Addr, HostPort: strconv.Itoa(n)})
 		}

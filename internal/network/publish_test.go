@@ -244,21 +244,46 @@ func TestFlushedRulesComeBack(t *testing.T) {
 }
 
 func TestRangeOfTenThousandPorts(t *testing.T) {
+	for name, shift := range map[string]int{"same numbers": 0, "other numbers": 7} {
+		t.Run(name, func(t *testing.T) { tenThousandPorts(t, shift) })
+	}
+}
+
+func tenThousandPorts(t *testing.T, shift int) {
 	l := newLab(t, Config{})
 	many := network.PortMap{}
-	for n := range uint16(10000) {
-		port, _ := network.PortFrom(20000+n, network.TCP)
-		many[port] = []network.PortBinding{{HostPort: port.Port()}}
+	for n := range 10000 {
+		port, _ := network.PortFrom(uint16(20000+n), network.TCP)
+		many[port] = []network.PortBinding{{HostPort: strconv.Itoa(20000 + n + shift)}}
 	}
+	last := fmt.Sprintf("198.51.100.1:%d", 29999+shift)
 	start := time.Now()
 	s := l.join(JoinRequest{ContainerID: "many", Ports: many})
 	t.Logf("joined in %v", time.Since(start))
+	if len(s.Ports) != len(many) || s.Ports[network.MustParsePort("20001")][0].HostPort != strconv.Itoa(20001+shift) {
+		t.Errorf("%d ports, 20001 on %v", len(s.Ports), s.Ports[network.MustParsePort("20001")])
+	}
+	if _, err := l.m.Join(context.Background(), JoinRequest{ContainerID: "late", Ports: ports(t, fmt.Sprintf("%d>80", 20100+shift))}); !errors.Is(err, errdefs.ErrConflict) {
+		t.Errorf("a port in the range: %v", err)
+	}
+	busy, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 35000))
+	l.ok(err)
+	defer busy.Close()
+	over := network.PortMap{}
+	for n := range 100 {
+		port, _ := network.PortFrom(uint16(34950+n), network.TCP)
+		over[port] = []network.PortBinding{{HostPort: strconv.Itoa(34950 + n)}}
+	}
+	_, err = l.m.Join(context.Background(), JoinRequest{ContainerID: "late", Ports: over})
+	if f, ok := fault.As(err); !ok || f.Code != "port-in-use" || !strings.Contains(f.Cause, "35000 is held by") {
+		t.Errorf("a range with a port of a program: %v", err)
+	}
 	l.serve(s.NS, ":29999", "last")
-	l.wantAnswer(l.outside, "198.51.100.1:29999", "last")
+	l.wantAnswer(l.outside, last, "last")
 	start = time.Now()
 	l.ok(l.m.Leave(context.Background(), "many"))
 	t.Logf("left in %v", time.Since(start))
-	l.wantSilence(l.outside, "198.51.100.1:29999")
+	l.wantSilence(l.outside, last)
 }
 
 // A firewall of the host's that drops by default has the last word; the rules that docs/networks.md tells let containers

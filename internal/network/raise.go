@@ -22,15 +22,15 @@ func (m *Manager) raise(l *lan) (err error) {
 		return nil
 	}
 	alias := m.c.lanAlias(l.ID)
-	link, err := m.links.LinkByName(l.options.bridge)
+	link, err := m.links.LinkByName(l.bridge)
 	made := errors.As(err, new(netlink.LinkNotFoundError))
 	switch {
 	case made:
-		if link, err = makeBridge(m.links, l.options.bridge, alias); err != nil {
+		if link, err = makeBridge(m.links, l.bridge, alias); err != nil {
 			return err
 		}
 	case err != nil:
-		return fmt.Errorf("look for bridge %s: %w", l.options.bridge, err)
+		return fmt.Errorf("look for bridge %s: %w", l.bridge, err)
 	default:
 		if err := m.mayUse(l, link, alias); err != nil {
 			return err
@@ -58,11 +58,11 @@ func (m *Manager) raise(l *lan) (err error) {
 // mayUse refuses a link that is there but is no bridge, or is another network's.
 func (m *Manager) mayUse(l *lan, link netlink.Link, alias string) error {
 	named := l.Options[optBridgeName] != ""
-	f := &fault.Error{Code: "bridge-taken", What: "cannot make the bridge " + l.options.bridge, Class: errdefs.ErrConflict}
+	f := &fault.Error{Code: "bridge-taken", What: "cannot make the bridge " + l.bridge, Class: errdefs.ErrConflict}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, o := range m.lans {
-		if o != l && o.link != nil && o.link.name == l.options.bridge {
+		if o != l && o.link != nil && o.link.name == l.bridge {
 			f.Cause = "it is that of the network " + o.Name
 			return f
 		}
@@ -116,10 +116,10 @@ func (m *Manager) lower(l *lan) error {
 		return nil
 	}
 	link, err := m.links.LinkByName(l.parentName())
-	if err != nil || link.Attrs().Alias != m.c.lanAlias(l.ID) {
-		return nil // not there, or not made by us
+	if err == nil && link.Attrs().Alias == m.c.lanAlias(l.ID) { // made by us
+		return m.rt.remove(l.parentName())
 	}
-	return m.rt.remove(l.parentName())
+	return nil
 }
 
 // openLANs raises the networks of the rows, and removes the bridges that have no row. A network that cannot be raised is

@@ -103,7 +103,7 @@ func (r refusal) Unwrap() error { return r.error }
 func (r *reservations) reserveMany(w wish, owner string) (list []published, err error) {
 	for _, a := range w.addrs {
 		p := firewall.Ports{Addr: a, Proto: w.port.Proto(), From: w.from, To: w.from + w.more}
-		if _, taken := r.heldBy(p); taken || len(socketsOn(p)) > 0 {
+		if r.holds(p) != nil || len(socketsOn(p)) > 0 {
 			r.releaseLocked(list)
 			return nil, r.explain(w, refusal{p, unix.EADDRINUSE})
 		}
@@ -115,21 +115,21 @@ func (r *reservations) reserveMany(w wish, owner string) (list []published, err 
 
 // take reserves one port, or returns EADDRINUSE.
 func (r *reservations) take(p firewall.Ports) (reservation, error) {
-	if _, taken := r.heldBy(p); taken {
+	if r.holds(p) != nil {
 		return noSocket, unix.EADDRINUSE
 	}
 	sock, _, err := bindSocket(p)
 	return sock, err
 }
 
-// heldBy finds the container of ours that ports would collide with.
-func (r *reservations) heldBy(p firewall.Ports) (string, bool) {
-	for _, h := range r.held {
-		if h.ports.Proto == p.Proto && h.ports.From <= p.To && p.From <= h.ports.To && meet(h.ports.Addr, p.Addr) {
-			return h.owner, true
+// holds finds what a container of ours has that ports would collide with; nil if there is nothing.
+func (r *reservations) holds(p firewall.Ports) *holding {
+	for i := range r.held {
+		if h := &r.held[i]; h.ports.Proto == p.Proto && h.ports.From <= p.To && p.From <= h.ports.To && meet(h.ports.Addr, p.Addr) {
+			return h
 		}
 	}
-	return "", false
+	return nil
 }
 
 // meet says whether a packet can be for both addresses.

@@ -87,6 +87,12 @@ func ParseResolv(b []byte) ResolvConf {
 	return c
 }
 
+// hostReachable says whether a container on an IPv4 network reaches one of the host's resolvers.
+func hostReachable() bool {
+	c, err := readHostResolv()
+	return err == nil && slices.ContainsFunc(c.Servers, func(a netip.Addr) bool { return a.Is4() && !a.IsLoopback() })
+}
+
 // forContainers leaves what a container on an IPv4 network can use.
 func (c ResolvConf) forContainers() ResolvConf {
 	var servers []netip.Addr

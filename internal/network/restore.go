@@ -65,7 +65,7 @@ func (m *Manager) Restore(ctx context.Context, running []Held) error {
 
 // restoreOne takes a container's addresses and ports.
 func (m *Manager) restoreOne(h *Held) *attachment {
-	a := &attachment{id: h.ContainerID, name: h.Name, hostname: h.Hostname, restarts: h.Restarts}
+	a := &attachment{id: h.ContainerID, name: h.Name, hostname: h.Hostname, restarts: h.Restarts, servers: h.Servers, ownNames: exposes(h.Ports)}
 	m.mu.Lock()
 	for _, name := range slices.Sorted(maps.Keys(h.Networks)) {
 		if e := m.restoreEnd(a, name, h.Networks[name]); e != nil {
@@ -209,7 +209,7 @@ func (m *Manager) stopPools() {
 			continue
 		}
 		for _, one := range p.close() {
-			one.close()
+			one.ns.Close()
 		}
 	}
 }

@@ -21,7 +21,7 @@ func badSubnet(format string, args ...any) error {
 }
 
 // checkSubnet refuses what no network could have.
-func checkSubnet(c *network.IPAMConfig, driver string) (netip.Prefix, error) {
+func checkSubnet(c *network.IPAMConfig) (netip.Prefix, error) {
 	p := c.Subnet
 	switch {
 	case !p.IsValid():
@@ -78,7 +78,7 @@ func (m *Manager) unclaimed(p netip.Prefix, driver, bridge string) (warning stri
 		if l.ConfigOnly || driver != driverBridge && l.Driver != driverBridge {
 			continue
 		}
-		for _, s := range l.row.subnets() {
+		for _, s := range l.subnets() {
 			if s.Overlaps(p) {
 				m.mu.Unlock()
 				return "", overlap(p, fmt.Sprintf("the network %s has %s", l.Name, s))

@@ -26,9 +26,6 @@ func (m *Manager) wire() (_ *parked, err error) {
 		if inside, err = dialRtnl(); err != nil {
 			return err
 		}
-		if err := p.listen(); err != nil {
-			return err
-		}
 		if p.index, err = m.firstIndex(); err != nil {
 			return err
 		}
@@ -41,7 +38,6 @@ func (m *Manager) wire() (_ *parked, err error) {
 		err = m.connect(p.ns, inside, []*endpoint{&p.endpoint}, &p.endpoint, nil)
 	}
 	if err != nil {
-		p.sockets.Close()
 		if p.ns != nil {
 			p.ns.Close()
 		}
@@ -175,13 +171,9 @@ func (m *Manager) isolate() (*parked, error) {
 		if err := inside.do(linkUp("lo", loopbackIndex)); err != nil {
 			return err
 		}
-		if err := p.listen(); err != nil {
-			return err
-		}
 		return setSysctls(defaultSysctls)
 	})
 	if err != nil {
-		p.sockets.Close()
 		return nil, err
 	}
 	p.ns = ns

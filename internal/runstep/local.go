@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path"
 	"path/filepath"
@@ -21,7 +22,8 @@ func (s *step) localMount(ctx context.Context, m *Mount, l *Local) error {
 	if err != nil {
 		return fmt.Errorf("mount %s of the build context: %w", m.Selector, err)
 	}
-	s.push(func(context.Context) error { return closeOnce(root) })
+	s.pushMount(func() error { return closeOnce(root) })
+	root = s.asRoots(root)
 	cover, err := s.cover(ctx, root, l)
 	if err != nil {
 		return fmt.Errorf("mount %s of the build context: %w", m.Selector, err)
@@ -44,11 +46,27 @@ func (s *step) localMount(ctx context.Context, m *Mount, l *Local) error {
 		return fmt.Errorf("mount the build context: %w", err)
 	}
 	view := sys.NewRoot(f)
-	s.push(func(context.Context) error { return closeOnce(view) })
+	s.pushMount(func() error { return closeOnce(view) })
 	if view, err = s.place(view); err != nil {
 		return err
 	}
 	return s.selectMount(m, view)
+}
+
+// asRoots shows what belongs to the directory's owner as root's, as a context that is sent would be: programs that mind
+// whose files they work on, such as git, do not trust another user's. Where the kernel cannot, it stays as it is.
+func (s *step) asRoots(root *sys.Root) *sys.Root {
+	st, err := root.Stat(".")
+	if err != nil || st.Uid == 0 && st.Gid == 0 || !copiesDetached() {
+		return root
+	}
+	mapped, err := sys.ShownAsRoots(root, int(st.Uid), int(st.Gid))
+	if err != nil {
+		slog.Debug("the owner of a build context cannot be mapped", "error", err)
+		return root
+	}
+	s.pushMount(func() error { return closeOnce(mapped) })
+	return mapped
 }
 
 // momentaryPlace is a directory to mount on for a moment.

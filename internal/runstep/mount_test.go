@@ -14,6 +14,7 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/kistdev/kist/internal/sys"
 	"github.com/kistdev/kist/internal/treesum"
 )
 
@@ -281,4 +282,46 @@ func sorted(text string) string {
 		}
 	}
 	return strings.Join(lines, "\n")
+}
+
+func TestLocalBelongsToRoot(t *testing.T) {
+	w := newWorld(t)
+	dir := t.TempDir()
+	for _, f := range []string{".", "mine", "sub", "sub/mine", "other"} {
+		if strings.HasSuffix(f, "sub") {
+			w.ok(os.Mkdir(filepath.Join(dir, f), 0o755))
+		} else if f != "." {
+			w.ok(os.WriteFile(filepath.Join(dir, f), nil, 0o644))
+		}
+		w.ok(os.Chown(filepath.Join(dir, f), 1000, 1001))
+	}
+	w.ok(os.Chown(filepath.Join(dir, "other"), 7, 1001))
+	if !copiesDetached() {
+		t.Skip("this kernel copies no detached mounts")
+	}
+	if r, err := sys.OpenRoot(dir); err == nil {
+		if _, err := sys.ShownAsRoots(r, 1000, 1001); err != nil {
+			t.Skip("the file system of the test's directory has no idmapped mounts:", err)
+		}
+		w.ok(r.Close())
+	}
+	script := "cd /src; stat -c '%n %u %g' . mine sub sub/mine other"
+	for _, c := range []struct {
+		name     string
+		readonly bool
+		exclude  []string
+	}{{"in place", true, nil}, {"covered", true, []string{"sub/mine2", "nothing", "hidden"}}, {"writable", false, nil}} {
+		w.ok(os.WriteFile(filepath.Join(dir, "hidden"), nil, 0o600))
+		m := Mount{
+			Mount:  &pb.Mount{Dest: "/src", Output: noOutput, Readonly: c.readonly},
+			Source: Source{Local: &Local{Dir: dir, Filter: treesum.Filter{Exclude: c.exclude}}},
+		}
+		more, out := "", ". 0 0\nmine 0 0\nsub 0 0\nsub/mine 0 0\nother 7 0\n"
+		if !c.readonly {
+			more = "; echo x >mine; touch sub/new; stat -c '%n %u %g' mine sub/new"
+			out += "mine 0 0\nsub/new 0 0\n"
+		}
+		t.Run(c.name, func(t *testing.T) { w.want(w.request(script+more, m), out) })
+	}
+	w.leftovers()
 }

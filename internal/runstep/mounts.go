@@ -104,8 +104,7 @@ func (s *step) bindMount(ctx context.Context, m *Mount) error {
 	if err != nil {
 		return err
 	}
-	// Later than the layer's end is pushed, so that it is unmounted before.
-	s.push(func(context.Context) error { return closeOnce(root) })
+	s.pushMount(func() error { return closeOnce(root) })
 	if root, err = s.place(root); err != nil {
 		return err
 	}
@@ -150,7 +149,7 @@ func (s *step) selectMount(m *Mount, root *sys.Root, options ...string) error {
 		}
 		return fmt.Errorf("mount %s at %s: %w", m.Selector, m.Dest, err)
 	}
-	s.push(func(context.Context) error { return f.Close() })
+	s.pushMount(func() error { return f.Close() })
 	s.bind(m, descriptorPath(f), options...)
 	return nil
 }
@@ -171,12 +170,12 @@ func (s *step) place(root *sys.Root) (*sys.Root, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mount for build step: %w", err)
 	}
-	s.push(func(context.Context) error { return unix.Unmount(at, unix.MNT_DETACH) })
+	s.pushMount(func() error { return unix.Unmount(at, unix.MNT_DETACH) })
 	placed, err := sys.OpenRoot(at)
 	if err != nil {
 		return nil, err
 	}
-	s.push(func(context.Context) error { return errors.Join(closeOnce(root), closeOnce(placed)) })
+	s.pushMount(func() error { return errors.Join(closeOnce(root), closeOnce(placed)) })
 	return placed, nil
 }
 

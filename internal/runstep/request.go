@@ -52,7 +52,6 @@ type Source struct {
 // Local is a directory in place.
 type Local struct {
 	Dir string
-	// Filter says what of it takes part; Key names the stat cache for it.
+	// Filter says what of it takes part.
 	Filter treesum.Filter
-	Key    string
 }

@@ -29,12 +29,18 @@ func (r *Runner) Run(ctx context.Context, q Request) (_ []layer.Committed, err e
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 		defer cancel()
+		if s.out != nil {
+			err = errors.Join(err, s.out.close())
+		}
 		err = errors.Join(err, s.end(ctx))
 	}()
 	if err := s.putUp(ctx); err != nil {
-		return nil, err
+		return nil, errors.Join(err, s.r.deleteTask(ctx, s.id)) // The keeper may know of it by its output.
 	}
 	if err := s.execute(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.unmount(); err != nil {
 		return nil, err
 	}
 	return s.commit(ctx)
@@ -48,7 +54,11 @@ func (s *step) putUp(ctx context.Context) error {
 	var g errgroup.Group
 	g.Go(func() error { return s.wire(ctx) })
 	g.Go(func() error { return s.stack(ctx) })
-	// Both are waited for even if one fails: what they have put up is known then.
+	g.Go(func() (err error) {
+		s.out, err = s.attach(ctx)
+		return err
+	})
+	// All are waited for even if one fails: what they have put up is known then.
 	return g.Wait()
 }
 
@@ -62,18 +72,13 @@ func (s *step) stack(ctx context.Context) (err error) {
 }
 
 // execute runs the process to its end.
-func (s *step) execute(ctx context.Context) (err error) {
+func (s *step) execute(ctx context.Context) error {
 	spec, err := s.spec()
 	if err != nil {
 		return err
 	}
 	exit, release := s.r.tasks.Claim(s.id)
 	defer release()
-	out, err := s.attach(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, out.close()) }()
 	request := task.CreateRequest{
 		ID: s.id, Spec: spec, Rootfs: &s.overlay, Log: logfile.Config{Driver: "none"}, Private: len(s.env) > 0,
 		Merged: true, // Who reads a build's output wants to know what came after what.
@@ -97,8 +102,8 @@ func (s *step) execute(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	out.finish()
-	return s.judge(x, out)
+	s.out.finish()
+	return s.judge(x)
 }
 
 // wait waits for the exit; when ctx ends first, the process is killed.
@@ -128,7 +133,7 @@ func (r *Runner) deleteTask(ctx context.Context, id string) error {
 }
 
 // judge tells success from failure.
-func (s *step) judge(x task.Exit, out *output) error {
+func (s *step) judge(x task.Exit) error {
 	valid := x.Code == 0
 	if codes := s.Op.Meta.ValidExitCodes; len(codes) > 0 {
 		valid = false
@@ -140,7 +145,7 @@ func (s *step) judge(x task.Exit, out *output) error {
 		return nil
 	}
 	return &ExitError{
-		Args: s.Op.Meta.Args, Code: x.Code, Signal: x.Signal, Tail: out.tail.String(),
+		Args: s.Op.Meta.Args, Code: x.Code, Signal: x.Signal, Tail: s.out.tail.String(),
 		OOMKilled: x.OOMKilled, MemoryLimit: x.MemoryLimit,
 	}
 }

@@ -202,3 +202,28 @@ func TestRefused(t *testing.T) {
 		})
 	}
 }
+
+// TestSweep is a daemon that was killed in the middle of a step: the next one ends the step.
+func TestSweep(t *testing.T) {
+	w := newWorld(t)
+	l := w.layer("f", "x")
+	q := w.request("echo begun; sleep 60", bind("/mnt", "", noOutput, false, l), secretMount("/s", "token", false),
+		Mount{Mount: &pb.Mount{Dest: "/ctx", Output: noOutput}, Source: Source{Local: &Local{Dir: t.TempDir()}}})
+	q.Secrets = secrets
+	begun := &first{make(chan struct{})}
+	q.Output = begun
+	done := make(chan error, 1)
+	go func() {
+		_, err := w.runner.Run(context.WithoutCancel(t.Context()), q)
+		done <- err
+	}()
+	<-begun.seen
+	next, err := open(t.Context(), w.config, w.config.Tasks, w.wires)
+	w.ok(err)
+	if err := <-done; err == nil {
+		t.Error("a step that was killed has succeeded")
+	}
+	w.leftovers()
+	w.runner = next
+	w.want(w.request("echo again"), "again\n")
+}

@@ -71,7 +71,7 @@ func (s *step) secretMount(ctx context.Context, m *Mount) error {
 	if err != nil {
 		return fmt.Errorf("secret %s: %w", o.ID, err)
 	}
-	s.push(func(context.Context) error { return f.Close() })
+	s.pushMount(func() error { return f.Close() })
 	if err := errors.Join(unix.Fchown(int(f.Fd()), int(o.Uid), int(o.Gid)), unix.Fchmod(int(f.Fd()), o.Mode&0o7777)); err != nil {
 		return fmt.Errorf("secret %s: %w", o.ID, err)
 	}
@@ -102,7 +102,7 @@ func (s *step) memory() (*os.File, error) {
 		return nil, err
 	}
 	root := sys.NewRoot(f)
-	s.push(func(context.Context) error { return closeOnce(root) })
+	s.pushMount(func() error { return closeOnce(root) })
 	placed, err := s.place(root)
 	if err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/buildkit/solver/pb"
@@ -32,13 +33,16 @@ type step struct {
 	root    *Mount
 	overlay sys.Overlay
 	sandbox *network.Sandbox
+	out     *output
 	mounts  []specs.Mount
 	env     []string // of secrets
 	secrets *os.File // file system in memory; nil until there is a secret
 	serial  int      // of what is made for the mounts
 	roots   map[*Mount]string
 
-	undo []func(ctx context.Context) error
+	mu      sync.Mutex // guards what follows: things are put up side by side
+	undo    []func(ctx context.Context) error
+	mounted []func() error
 }
 
 // begin checks the request and notes the step, so that a crash leaves nothing unknown.
@@ -92,11 +96,37 @@ func (s *step) check() error {
 }
 
 // push adds something to be taken down at the end of the step, however it ends.
-func (s *step) push(fn func(ctx context.Context) error) { s.undo = append(s.undo, fn) }
+func (s *step) push(fn func(ctx context.Context) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.undo = append(s.undo, fn)
+}
+
+// pushMount adds something that keeps a tree mounted.
+func (s *step) pushMount(fn func() error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mounted = append(s.mounted, fn)
+}
+
+// unmount ends the mounts that were made for the step, which is over: no layer is made of what is mounted.
+func (s *step) unmount() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for _, fn := range slices.Backward(s.mounted) {
+		errs = append(errs, fn())
+	}
+	s.mounted = nil
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("unmount what a build step had mounted: %w", err)
+	}
+	return nil
+}
 
 // end takes down what was put up, last things first. The note of the step goes only if all of it is gone.
 func (s *step) end(ctx context.Context) error {
-	var errs []error
+	errs := []error{s.unmount()}
 	for _, fn := range slices.Backward(s.undo) {
 		errs = append(errs, fn(ctx))
 	}

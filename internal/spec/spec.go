@@ -21,6 +21,8 @@ type Input struct {
 	Mounts []specs.Mount
 	// Namespaces to join, by type, instead of new ones; an empty path means the host's own.
 	Join map[specs.LinuxNamespaceType]string
+	// Wired says that the network namespace has been made already, with the sysctls that every container gets.
+	Wired bool
 	// Devices that HostConfig.Devices named, looked up on the host.
 	Devices []specs.LinuxDevice
 	// DeviceRules are the cgroup rules for Devices.

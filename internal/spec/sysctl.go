@@ -16,7 +16,7 @@ var ipcSysctls = []string{
 func (b *builder) sysctls() error {
 	list := b.spec.Linux.Namespaces
 	out := make(map[string]string, len(b.host.Sysctls)+2)
-	if own(list, specs.NetworkNamespace) && !b.host.NetworkMode.IsContainer() {
+	if own(list, specs.NetworkNamespace) && !b.host.NetworkMode.IsContainer() && !b.in.Wired {
 		// Docker's: ping without CAP_NET_RAW, and ports below 1024 without CAP_NET_BIND_SERVICE.
 		if slices.Contains(b.in.Host.Sysctls, SysctlPing) && !b.in.Host.Rootless && !own(list, specs.UserNamespace) {
 			out[SysctlPing] = "0 2147483647"

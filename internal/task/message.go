@@ -59,6 +59,7 @@ const (
 	KindDelete     Kind = 21
 	KindDeleteExec Kind = 22
 	KindList       Kind = 23
+	KindHold       Kind = 24 // version 2: a Target, and sockets to keep as those of Create
 )
 
 // Hello opens a connection.

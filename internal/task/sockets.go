@@ -1,6 +1,7 @@
 package task
 
 import (
+	"context"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -34,4 +35,29 @@ func (c *Client) Sockets(id string) ([]int, error) {
 		copies = append(copies, n)
 	}
 	return copies, nil
+}
+
+// Hold has further sockets kept open until the task's process ends, as those of its CreateRequest. They stay the caller's.
+// A keeper that is too old for it keeps none.
+func (c *Client) Hold(ctx context.Context, id string, sockets []int) error {
+	if c.keeperVersion() < 2 {
+		return nil
+	}
+	if _, err := c.call(ctx, false, KindHold, Target{ID: id}, sockets...); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h := c.findLocked(id, "")
+	if h == nil || h.state == Stopped {
+		return nil
+	}
+	for _, fd := range sockets {
+		n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+		if err != nil {
+			return fmt.Errorf("copy sockets of container %.12s: %w", id, err)
+		}
+		h.sockets = append(h.sockets, n)
+	}
+	return nil
 }

@@ -15,14 +15,15 @@ import (
 // are passed on to the container, for which the whole of the program is needed.
 const patience = 25 * time.Millisecond
 
-// command is the one that main has to go on with.
-var command *front.Command
+// command is what main has to go on with, and gone says that the daemon has gone meanwhile.
+var (
+	command *front.Command
+	gone    bool
+)
 
-// Unfinished returns a command that the daemon is carrying out, and whether the daemon has gone meanwhile; nil when main is
-// to carry out the command line itself.
-func Unfinished() (c *front.Command, lost bool) { return command, gone }
-
-var gone bool
+// Unfinished returns a command that the daemon is carrying out, or has gone with; nil when main is to carry out the command
+// line itself.
+func Unfinished() (c *front.Command, daemonGone bool) { return command, gone }
 
 func init() { //nolint:gochecknoinits // the point of this package
 	c := front.Begin(arguments())

@@ -69,15 +69,15 @@ func tcp() []expr.Any {
 
 func reset() []expr.Any { return []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}} }
 
-func header(offset, length, reg uint32) expr.Any {
-	return &expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: length}
+func header(offset, length uint32) expr.Any {
+	return &expr.Payload{DestRegister: reg0, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: length}
 }
 
-func saddr() []expr.Any { return []expr.Any{header(12, 4, reg0)} }
-func daddr() []expr.Any { return []expr.Any{header(16, 4, reg0)} }
+func saddr() []expr.Any { return []expr.Any{header(12, 4)} }
+func daddr() []expr.Any { return []expr.Any{header(16, 4)} }
 
-func saddr6() []expr.Any { return []expr.Any{header(8, 16, reg0)} }
-func daddr6() []expr.Any { return []expr.Any{header(24, 16, reg0)} }
+func saddr6() []expr.Any { return []expr.Any{header(8, 16)} }
+func daddr6() []expr.Any { return []expr.Any{header(24, 16)} }
 
 func within(p netip.Prefix) []expr.Any {
 	bits := p.Addr().BitLen()

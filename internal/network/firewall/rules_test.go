@@ -39,6 +39,7 @@ func sampleTable() Table {
 			One(netip.MustParseAddr("198.51.100.1"), network.SCTP, 9000):   {dns, 90},
 			{every, network.TCP, 20000, 29999}:                             {web, 20000},
 			{netip.MustParseAddr("198.51.100.1"), network.UDP, 5000, 5999}: {dns, 5000},
+			{every, network.TCP, 7000, 7002}:                               {web, 8000},
 			One(every6, network.TCP, 8080):                                 {six, 80},
 			One(netip.MustParseAddr("fd00::1"), network.UDP, 53):           {six, 53},
 			{every6, network.TCP, 20000, 29999}:                            {six, 20000},
@@ -129,8 +130,9 @@ func TestRulesInTheKernel(t *testing.T) {
 			}
 		}
 	}
-	for _, e := range []string{"6 . 8080 : 172.17.0.2 . 80", "17 . 53 : 172.17.0.3 . 53", "127.0.0.1 . 6 . 8081 : 172.17.0.2 . 80", "198.51.100.1 . 132 . 9000 : 172.17.0.3 . 90",
-		"6 . 20000-29999 : 172.17.0.2", "198.51.100.1 . 17 . 5000-5999 : 172.17.0.3", "6 . 8080 : fd00:1::2 . 80", "6 . 20000-29999 : fd00:1::2",
+	for _, e := range []string{
+		"6 . 8080 : 172.17.0.2 . 80", "17 . 53 : 172.17.0.3 . 53", "127.0.0.1 . 6 . 8081 : 172.17.0.2 . 80", "198.51.100.1 . 132 . 9000 : 172.17.0.3 . 90",
+		"6 . 20000-29999 : 172.17.0.2", "198.51.100.1 . 17 . 5000-5999 : 172.17.0.3", "6 . 8080 : fd00:1::2 . 80", "6 . 20000-29999 : fd00:1::2", "6 . 7002 : 172.17.0.2 . 8002",
 	} {
 		if !strings.Contains(listing, e) {
 			t.Errorf("nft does not list the element %q", e)
@@ -171,7 +173,7 @@ func TestThousandsOfPorts(t *testing.T) {
 		if err := f.Publish(many); err != nil {
 			t.Fatal(err)
 		}
-		t.Logf("%d ports in %v", len(many), time.Since(start))
+		t.Logf("%d single ports in %v", len(many), time.Since(start))
 		if err := f.Renew(); err != nil {
 			t.Fatal(err)
 		}

@@ -46,10 +46,17 @@ func One(addr netip.Addr, proto network.IPProtocol, port uint16) Ports {
 	return Ports{addr, proto, port, port}
 }
 
-// Target is where connections to Ports go. Several ports go each to the port of the same number, which Port repeats.
+// Target is where connections to Ports go: the first port to Port, the next to the next.
 type Target struct {
 	Addr netip.Addr
 	Port uint16
+}
+
+// singles calls fn for each port of its own. The kernel translates a range as a whole only if the numbers stay.
+func (p Ports) singles(t Target, fn func(Ports, Target)) {
+	for i := range int(p.To-p.From) + 1 {
+		fn(One(p.Addr, p.Proto, p.From+uint16(i)), Target{t.Addr, t.Port + uint16(i)})
+	}
 }
 
 func comparePorts(a, b Ports) int {
@@ -90,29 +97,29 @@ var portMaps = []portMap{
 	{name: "ranges6", v6: true, ranges: true},
 }
 
-// holds says whether the ports belong into the map.
-func (m *portMap) holds(p Ports) bool {
-	return m.v6 == p.Addr.Is6() && m.one != p.Addr.IsUnspecified() && m.ranges == (p.From != p.To)
+// holds says whether ports that go to the target belong into the map.
+func (m *portMap) holds(p Ports, t Target) bool {
+	return m.v6 == p.Addr.Is6() && m.one != p.Addr.IsUnspecified() && m.ranges == (p.From != p.To && p.From == t.Port)
 }
 
 // elements renders those of the ports that belong into the map, in a stable order.
 func (m *portMap) elements(ports map[Ports]Target) []nftables.SetElement {
 	var keys []Ports
-	for k := range ports {
-		if m.holds(k) {
+	for k, t := range ports {
+		if m.holds(k, t) {
 			keys = append(keys, k)
 		}
 	}
 	slices.SortFunc(keys, comparePorts)
 	list := make([]nftables.SetElement, 0, len(keys))
 	for _, k := range keys {
-		e := nftables.SetElement{Key: k.key(k.From), Val: ports[k].Addr.AsSlice()}
 		if m.ranges {
-			e.KeyEnd = k.key(k.To)
-		} else {
-			e.Val = ports[k].value()
+			list = append(list, nftables.SetElement{Key: k.key(k.From), KeyEnd: k.key(k.To), Val: ports[k].Addr.AsSlice()})
+			continue
 		}
-		list = append(list, e)
+		k.singles(ports[k], func(p Ports, t Target) {
+			list = append(list, nftables.SetElement{Key: p.key(p.From), Val: t.value()})
+		})
 	}
 	return list
 }
