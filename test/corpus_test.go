@@ -101,6 +101,9 @@ func TestDockerfiles(t *testing.T) {
 	docker := newDockerd(t)
 	for _, r := range recipes {
 		t.Run(r.name, func(t *testing.T) {
+			if err := kist.lacks[r.name]; err != nil {
+				t.Skipf("skip: %v", err)
+			}
 			image := kist.build(t, r)
 			if got := kist.run(t, r, image); got != r.says {
 				t.Errorf("the container says\n%s\nwant\n%s", got, r.says)
@@ -133,8 +136,9 @@ type builder struct {
 	host    *testbed.Host
 	program string
 	env     []string
-	mirror  string // address as containers know it
-	addHost string // value of --add-host
+	mirror  string           // address as containers know it
+	addHost string           // value of --add-host
+	lacks   map[string]error // by recipe
 	loaded  map[string]bool
 }
 
@@ -143,8 +147,14 @@ func newBuilder(t *testing.T, program string) *builder {
 	h := testbed.NewHost(t)
 	h.StartDaemon()
 	b := &builder{host: h, program: program, addHost: "mirror:host-gateway", loaded: map[string]bool{}}
-	b.mirror = "mirror:" + serve(t, h, mirror(t))
+	b.serveMirror(t)
 	return b
+}
+
+func (b *builder) serveMirror(t *testing.T) {
+	t.Helper()
+	answers, lacks := mirror(t)
+	b.mirror, b.lacks = "mirror:"+serve(t, b.host, answers), lacks
 }
 
 // newDockerd is Debian's Docker; nil where there is none.
@@ -177,7 +187,7 @@ func newDockerd(t *testing.T) *builder {
 	for range 600 {
 		if _, err := b.try("version"); err == nil {
 			b.addHost = "mirror:172.17.0.1"
-			b.mirror = "mirror:" + serve(t, h, mirror(t))
+			b.serveMirror(t)
 			return b
 		}
 		time.Sleep(50 * time.Millisecond)
@@ -291,35 +301,43 @@ func serve(t *testing.T, h *testbed.Host, answers http.Handler) string {
 
 func files(dir string) http.Handler { return http.FileServer(http.Dir(dir)) }
 
-// mirror has Go modules, npm packages and Debian packages.
-func mirror(t *testing.T) http.Handler {
+// mirror has Go modules, npm packages and Debian packages, and why those recipes cannot be built that need what is missing.
+func mirror(t *testing.T) (h http.Handler, lacks map[string]error) {
 	t.Helper()
-	out, err := exec.Command("go", "mod", "download", "-json", "github.com/google/uuid@v1.6.0").Output()
-	if err != nil {
-		t.Skipf("skip: no Go module to build with: %v", err)
-	}
-	var module struct{ Zip string }
-	if err := json.Unmarshal(out, &module); err != nil {
-		t.Fatal(err)
-	}
-	npm, err := testbed.NPM(t.Context(), "is-number@7.0.0")
-	if err != nil {
-		t.Skipf("skip: no npm package to build with: %v", err)
-	}
-	debs, err := testbed.Debs(t.Context(), "gcc", "libc6-dev")
-	if err != nil {
-		t.Skipf("skip: no Debian packages to build with: %v", err)
-	}
-	modules := filepath.Dir(filepath.Dir(filepath.Dir(filepath.Dir(filepath.Dir(module.Zip)))))
+	lacks = map[string]error{}
 	mux := http.NewServeMux()
-	mux.Handle("/go/", http.StripPrefix("/go/", files(modules)))
-	mux.Handle("/debs/", http.StripPrefix("/debs/", files(debs)))
-	mux.Handle("/npm/files/", http.StripPrefix("/npm/files/", files(npm)))
+	serve := func(recipe, path string, dir string, err error) {
+		if err != nil {
+			lacks[recipe] = err
+			return
+		}
+		mux.Handle(path, http.StripPrefix(path, files(dir)))
+	}
+	modules, err := goModules()
+	serve("go", "/go/", modules, err)
+	debs, err := testbed.Debs(t.Context(), "gcc", "libc6-dev")
+	serve("c", "/debs/", debs, err)
+	npm, err := testbed.NPM(t.Context(), "is-number@7.0.0")
+	serve("node", "/npm/files/", npm, err)
 	mux.HandleFunc("/npm/is-number", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, `{"name": "is-number", "dist-tags": {"latest": "7.0.0"}, "versions": {"7.0.0": {"name": "is-number", "version": "7.0.0",
 			"dist": {"tarball": "http://%s/npm/files/is-number-7.0.0.tgz"}}}}`, r.Host)
 	})
-	return mux
+	return mux, lacks
+}
+
+// goModules is where this machine keeps modules, laid out as a proxy serves them.
+func goModules() (string, error) {
+	out, err := exec.Command("go", "mod", "download", "-json", "github.com/google/uuid@v1.6.0").Output()
+	if err != nil {
+		return "", fmt.Errorf("no Go module to build with: %w", err)
+	}
+	var module struct{ Zip string }
+	if err := json.Unmarshal(out, &module); err != nil {
+		return "", err
+	}
+	// The file is five levels below: github.com/google/uuid/@v/v1.6.0.zip
+	return filepath.Join(module.Zip, "../../../../.."), nil
 }
 
 func first(a, b string) string {

@@ -169,5 +169,8 @@ func TestDiskFull(t *testing.T) {
 	}
 	h.Run("kist", "rm", "-f", "runs")
 	h.Run("kist", "container", "prune", "-f")
-	h.Run("kist", "run", "--rm", image, "true")
+	await(t, "there is room again", func() bool { // deleted behind the answer
+		_, err := h.Try("kist", "run", "--rm", image, "true")
+		return err == nil
+	})
 }
