@@ -206,7 +206,7 @@ func assemble(ctx context.Context, c *config) (_ *parts, err error) {
 	p.handler = api.New(api.Config{
 		Containers: eng, Host: eng, Images: images, Networks: networks, Volumes: volumes, Events: bus,
 		Version: version, Commit: commit,
-		Builder: maker.builder, BuildKit: maker.server, BuildDir: maker.dir, HostGateway: hostGateway(networks),
+		Builder: maker.builder, BuildKit: maker.server, BuildDir: maker.dir, CacheMounts: maker.runner.Caches(), HostGateway: hostGateway(networks),
 	})
 	return p, nil
 }

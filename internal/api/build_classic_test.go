@@ -155,3 +155,19 @@ func TestClassicParameters(t *testing.T) {
 		t.Errorf("%+v, %v", b, err)
 	}
 }
+
+// Odd Dockerfiles and names of steps lead nowhere, but not astray.
+func TestClassicOdd(t *testing.T) {
+	for _, c := range []struct{ text, target, name string }{
+		{"FROM a\nRUN <<E\nx\nE\n", "", "[1/2] FROM a"}, {"FROM a AS b\nFROM b AS a\nCOPY --from=9 x y", "9", "[linux/amd64 9 1/1] COPY"},
+		{"FROM b AS b\nCOPY --from=b x y\n", "b", "[b 99999999999999999999/1] x"}, {"FROM a\n", "nosuch", "[ 0/0] x"}, {"", "", "[a 1/1] b"},
+	} {
+		rec := httptest.NewRecorder()
+		v := newClassicView(newProgress(rec), false, planDockerfile(c.text, c.target))
+		v.status(&client.SolveStatus{Vertexes: []*client.Vertex{{Digest: digest.FromString(c.name), Name: c.name}}})
+		v.finish(nil)
+		if c.text != "" && !strings.HasPrefix(told(t, rec.Body.String()), "Step 1/") {
+			t.Errorf("%q: %s", c.text, rec.Body)
+		}
+	}
+}

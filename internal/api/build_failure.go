@@ -2,6 +2,7 @@ package api
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 
 	bkerrdefs "github.com/moby/buildkit/solver/errdefs"
@@ -23,6 +24,14 @@ func buildFailure(err error) *buildmsg.Failure {
 		f.Step, f.Command, f.ExitCode, f.Tail = step.Name, step.Command, step.ExitCode, step.Tail
 		if f.Try == "" {
 			f.Try = step.Try
+		}
+		if f.What == "" && step.Command != "" && step.ExitCode > 0 {
+			f.What = "the step " + step.Name + " failed"
+			cause, try := exitWords(step.ExitCode)
+			f.Cause = fmt.Sprintf("its command ended with exit code %d%s", step.ExitCode, cause)
+			if f.Try == "" {
+				f.Try = try
+			}
 		}
 	}
 	for _, s := range bkerrdefs.Sources(err) {
@@ -65,4 +74,21 @@ func markOf(r *pb.Range) buildmsg.Range {
 		return buildmsg.Position{Line: int(p.GetLine()), Character: int(p.GetCharacter())}
 	}
 	return buildmsg.Range{Start: at(r.GetStart()), End: at(r.GetEnd())}
+}
+
+// exitWords say what an exit code means by the shell's and the kernel's convention.
+func exitWords(code int) (cause, try string) {
+	switch code {
+	case 126:
+		return ": the command cannot be executed", "make the file executable (RUN chmod +x, or COPY --chmod=755)"
+	case 127:
+		return ": the command was not found", "correct its name, or install it in an earlier step"
+	case 137:
+		return ": it was killed", "give it more memory, or look for what ends it"
+	case 139:
+		return ": it crashed", ""
+	case 143:
+		return ": it was told to end", ""
+	}
+	return "", ""
 }

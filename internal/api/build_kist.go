@@ -36,7 +36,8 @@ func (s *Server) buildKist(w http.ResponseWriter, r *request) error {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	out := newBuildStream(w)
-	session, release, err := s.kistSession(&req, out)
+	defer out.end(nil) // Nothing writes any more when this has returned, whatever happens.
+	session, release, err := s.kistSession(&req, attrs, out)
 	if err != nil {
 		out.end(nil)
 		return err
@@ -47,14 +48,11 @@ func (s *Server) buildKist(w http.ResponseWriter, r *request) error {
 		CacheFrom: cacheOptions(req.CacheFrom), CacheTo: cacheOptions(req.CacheTo), Entitlements: grants,
 		Internal: req.Call != "",
 	}, out.status)
-	switch {
-	case err == nil:
-		out.end(&buildmsg.Message{Result: buildResult(resp, req.Tags)})
-	case out.hasBegun() || errors.Is(err, context.Canceled):
+	if err != nil {
 		out.end(&buildmsg.Message{Failure: buildFailure(err)})
-	default:
-		out.end(&buildmsg.Message{Failure: buildFailure(err)})
+		return nil
 	}
+	out.end(&buildmsg.Message{Result: buildResult(resp, req.Tags)})
 	return nil
 }
 

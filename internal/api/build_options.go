@@ -114,10 +114,10 @@ func contextOptions(r *buildmsg.Request, attrs map[string]string) {
 	}
 	for name, src := range r.Contexts {
 		switch {
-		case src.Dir != nil:
-			attrs["context:"+name] = "local:" + localName(name)
 		case src.Ref != "":
 			attrs["context:"+name] = src.Ref
+		case src.Dir != nil:
+			attrs["context:"+name] = "local:" + localName(name)
 		}
 	}
 	if len(r.Platforms) > 1 {

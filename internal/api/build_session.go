@@ -40,8 +40,8 @@ type kistSession struct {
 	temp     []string
 }
 
-// kistSession makes the client's side of a request. release removes what was made for it.
-func (s *Server) kistSession(req *buildmsg.Request, out *buildStream) (_ build.Session, release func(), err error) {
+// kistSession makes the client's side of a request, and completes the frontend's options. release removes what was made.
+func (s *Server) kistSession(req *buildmsg.Request, attrs map[string]string, out *buildStream) (_ build.Session, release func(), err error) {
 	k := &kistSession{
 		Place: &build.Place{
 			Name: "kist-" + strings.ToLower(rand.Text()), Dirs: map[string]string{}, Secrets: req.Secrets,
@@ -58,6 +58,9 @@ func (s *Server) kistSession(req *buildmsg.Request, out *buildStream) (_ build.S
 		k.Owner = &build.Owner{UID: req.Owner.UID, GID: req.Owner.GID}
 	}
 	if err := k.addDirs(); err != nil {
+		return nil, nil, err
+	}
+	if err := k.addLayouts(attrs); err != nil {
 		return nil, nil, err
 	}
 	for id, a := range req.Agents {
@@ -96,7 +99,7 @@ func (k *kistSession) addDirs() error {
 		add("context", d)
 	}
 	for name, src := range k.req.Contexts {
-		if src.Dir != nil {
+		if src.Dir != nil && src.Ref == "" {
 			add(localName(name), src.Dir)
 		}
 	}

@@ -60,20 +60,15 @@ func (b *buildStream) want(w *buildmsg.Want) {
 	b.wake.Signal()
 }
 
-// end writes the last message and returns when it is written.
+// end writes the last message, if there is one, and returns when it is written. Only the first call counts.
 func (b *buildStream) end(last *buildmsg.Message) {
 	b.mu.Lock()
-	b.last, b.ended = last, true
+	if !b.ended {
+		b.last, b.ended = last, true
+	}
 	b.wake.Signal()
 	b.mu.Unlock()
 	<-b.done
-}
-
-// hasBegun says that the answer is no longer open.
-func (b *buildStream) hasBegun() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.began
 }
 
 // run writes until the end. A client that has gone is told nothing: its build ends by its context.

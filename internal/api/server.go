@@ -35,6 +35,8 @@ type Config struct {
 	Builder  builder
 	BuildKit buildKit
 	BuildDir string
+	// CacheMounts are the directories of builds' cache mounts; nil means none.
+	CacheMounts cacheMounts
 	// HostGateway is the address by which containers reach this machine; empty means none.
 	HostGateway func() string
 	// Version and Commit of kist, for the version and the Server header.
@@ -63,6 +65,7 @@ func New(c Config) *Server {
 	s.routeNetworks()
 	s.routeVolumes()
 	s.routeBuild()
+	s.routeCacheMounts()
 	s.routeRefused()
 	return s
 }

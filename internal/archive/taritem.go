@@ -206,7 +206,7 @@ func (p *packer) whiteout(it *item) error {
 		return nil
 	}
 	dir, base := splitName(it.name)
-	return p.marker(it, dir, whiteoutPrefix+base)
+	return p.marker(dir, whiteoutPrefix+base)
 }
 
 // opaque writes the mark of an opaque directory, if it is one.
@@ -221,10 +221,10 @@ func (p *packer) opaque(it *item) error {
 	if !is || p.o.Hidden != nil && !p.o.Hidden(it.name, true) {
 		return nil
 	}
-	return p.marker(it, it.name, whiteoutOpaque)
+	return p.marker(it.name, whiteoutOpaque)
 }
 
-func (p *packer) marker(it *item, dir, base string) error {
+func (p *packer) marker(dir, base string) error {
 	if dir != "" {
 		base = dir + "/" + base
 	}

@@ -51,8 +51,13 @@ func (j *job) failed(s *step, err error) error {
 	if !errors.As(err, &stepErr) {
 		err = &StepError{Vertex: v.digest, Name: v.name, ExitCode: -1, Err: err}
 	}
-	err = bkerrdefs.WrapVertex(err, v.digest)
-	if v.source != nil {
+	return v.locate(bkerrdefs.WrapVertex(err, v.digest))
+}
+
+// locate tells where the step was written, unless an error tells a place already: a source has none of its own, but the step
+// that wants it has.
+func (v *vertex) locate(err error) error {
+	if v.source != nil && len(bkerrdefs.Sources(err)) == 0 {
 		for _, l := range v.source.Locations {
 			if i := int(l.SourceIndex); i >= 0 && i < len(v.infos) {
 				err = bkerrdefs.WithSource(err, &bkerrdefs.Source{Info: v.infos[i], Ranges: l.Ranges})

@@ -134,7 +134,7 @@ func (j *job) turn(s *step) (err error) {
 	}()
 	inputs, err := j.inputs(s)
 	if err != nil {
-		return err
+		return s.v.locate(err)
 	}
 	return j.evaluate(s, inputs)
 }

@@ -62,7 +62,7 @@ func (p *Place) Local(_ context.Context, name string, _ LocalOptions) (*LocalDir
 	case !st.IsDir():
 		return nil, &fault.Error{Code: "no-context", What: dir + " is not a directory", Class: errdefs.ErrInvalidArgument}
 	}
-	return &LocalDir{Dir: dir, Key: "place " + dir, InPlace: true}, nil
+	return &LocalDir{Dir: dir, Key: "place " + dir, InPlace: true, Release: func() {}}, nil
 }
 
 // Secret is a value that came with the request.

@@ -17,6 +17,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/kistdev/kist/internal/fault"
 	"github.com/kistdev/kist/internal/fileop"
 	"github.com/kistdev/kist/internal/image"
 )
@@ -74,6 +75,7 @@ func (j *job) resolveImage(ctx context.Context, ref, mode string, platform ocisp
 }
 
 func (j *job) lookUp(ctx context.Context, r *resolved, named reference.Named, mode string) error {
+	var here error
 	if mode != pb.AttrImageResolveModeForcePull {
 		img, err := j.b.cfg.Images.Get(ctx, named.String())
 		if err == nil && platforms.OnlyStrict(r.platform).Match(img.Config.Platform) {
@@ -85,6 +87,7 @@ func (j *job) lookUp(ctx context.Context, r *resolved, named reference.Named, mo
 		if err != nil && !errdefs.IsNotFound(err) {
 			return err
 		}
+		here = err
 		if mode == pb.AttrImageResolveModePreferLocal && err != nil && isDigestOnly(named) {
 			return err
 		}
@@ -95,7 +98,7 @@ func (j *job) lookUp(ctx context.Context, r *resolved, named reference.Named, mo
 	}
 	remote, err := j.b.cfg.Images.Peek(ctx, named.String(), image.PullOptions{Platform: &r.platform, Auth: auth})
 	if err != nil {
-		return err
+		return nearImage(here, named, err)
 	}
 	r.digest, r.config, r.pull = remote.Digest, remote.Config, named.String()
 	if !platforms.OnlyStrict(platforms.DefaultSpec()).Match(r.platform) {
@@ -110,6 +113,19 @@ func (j *job) lookUp(ctx context.Context, r *resolved, named reference.Named, mo
 		r.img.Store(img)
 	}
 	return nil
+}
+
+// nearImage adds to a registry's failure which image of ours may have been meant, if there is one of nearly that name. here is
+// how the store put it.
+func nearImage(here error, named reference.Named, err error) error {
+	f, ok := fault.As(here)
+	if !ok || !errdefs.IsNotFound(here) || f.Cause == "" || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return &fault.Error{
+		Code: "image-not-found", What: "there is no image " + reference.FamiliarString(named) + " here, and its registry gives none",
+		Cause: f.Cause + " here; " + err.Error(), Class: errdefs.ErrNotFound, Err: err,
+	}
 }
 
 func isDigestOnly(named reference.Named) bool {

@@ -29,11 +29,10 @@ const (
 
 // jobs are the builds under way and the newest of those that have ended, by their ref.
 type jobs struct {
-	mu         sync.Mutex // guards what follows
-	byRef      map[string]*job
-	order      []*job        // oldest first
-	changed    chan struct{} // closed and replaced when a job begins, ends or is forgotten
-	generation int32
+	mu      sync.Mutex // guards what follows
+	byRef   map[string]*job
+	order   []*job        // oldest first
+	changed chan struct{} // closed and replaced when a job begins, ends or is forgotten
 }
 
 // job is one build's progress and record.

@@ -57,11 +57,12 @@ type Request struct {
 // Owner is a user and group.
 type Owner struct{ UID, GID int }
 
-// Source is where a context is. Exactly one field is set.
+// Source is where a context is. Exactly one field is set, but for an OCI layout, which has Ref and Dir.
 type Source struct {
 	// Dir is a directory of the client.
 	Dir *Dir `json:",omitempty"`
-	// Ref is a URL, a git repository, or what the frontend takes in a named context ("docker-image://alpine").
+	// Ref is a URL, a git repository, or what the frontend takes in a named context ("docker-image://alpine"). With
+	// "oci-layout://PATH[:TAG][@DIGEST]" Dir is the layout's directory.
 	Ref string `json:",omitempty"`
 	// Stream is an archive that the client sends when it is wanted.
 	Stream bool `json:",omitempty"`

@@ -25,7 +25,7 @@ func (a *app) buildCommand() *cobra.Command {
 			return err
 		}
 		b := &buildRun{app: a, flags: &f, began: time.Now()}
-		if err := b.prepare(args[0], c.Flags().Changed); err != nil {
+		if err := b.prepare(args[0]); err != nil {
 			return err
 		}
 		return b.run(style)
@@ -206,8 +206,21 @@ func (b *buildRun) succeeded(r *buildmsg.Result) error {
 		b.app.note("It has no name. Give it one with -t NAME, or run it by its id: kist run " + short)
 		return nil
 	}
-	b.app.note("Built " + strings.Join(r.Names, ", ") + " (" + short + ")" + took)
+	names := make([]string, len(r.Names))
+	for i, n := range r.Names {
+		names[i] = familiarName(n)
+	}
+	b.app.note("Built " + strings.Join(names, ", ") + " (" + short + ")" + took)
 	return nil
+}
+
+// familiarName is an image's name as people write it.
+func familiarName(s string) string {
+	n, err := parseImage(s)
+	if err != nil || n.tag == "" {
+		return s
+	}
+	return n.familiar() + ":" + n.tag
 }
 
 func shortDigest(id string) string {

@@ -232,14 +232,14 @@ func (b *buildRun) findContexts() error {
 		}
 		name = strings.ToLower(name)
 		if strings.Contains(value, "://") || isRemote(value) {
+			src := buildmsg.Source{Ref: value}
 			if path, ok := strings.CutPrefix(value, "oci-layout://"); ok {
-				abs, err := filepath.Abs(path)
-				if err != nil {
-					return err
+				var err error
+				if src, err = b.layout(name, path); err != nil {
+					return fmt.Errorf("--build-context %s: %w", name, err)
 				}
-				value = "oci-layout://" + abs
 			}
-			b.req.Contexts[name] = buildmsg.Source{Ref: value}
+			b.req.Contexts[name] = src
 			continue
 		}
 		dir, err := b.dir("named-"+name, value)
@@ -249,4 +249,22 @@ func (b *buildRun) findContexts() error {
 		b.req.Contexts[name] = buildmsg.Source{Dir: dir}
 	}
 	return nil
+}
+
+// layout describes an image in an OCI layout of this machine: PATH[:TAG][@DIGEST].
+func (b *buildRun) layout(name, s string) (buildmsg.Source, error) {
+	path, digest, pinned := strings.Cut(s, "@")
+	tag := ""
+	if i := strings.LastIndexByte(path, ':'); i > strings.LastIndexByte(path, '/') && !isDir(path) {
+		path, tag = path[:i], path[i:]
+	}
+	dir, err := b.dir("layout-"+name, path)
+	if err != nil {
+		return buildmsg.Source{}, err
+	}
+	ref := "oci-layout://" + dir.Path + tag
+	if pinned {
+		ref += "@" + digest
+	}
+	return buildmsg.Source{Ref: ref, Dir: dir}, nil
 }

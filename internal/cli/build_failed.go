@@ -31,13 +31,24 @@ func failureText(f *buildmsg.Failure, output bool) string {
 		b.WriteString("------\n")
 	}
 	for i := range f.Places {
-		placeText(&b, &f.Places[i])
+		placeText(&b, &f.Places[i], blamedWord(f.Message))
 	}
 	return b.String()
 }
 
-// placeText shows lines of a file, those to blame marked.
-func placeText(b *strings.Builder, p *buildmsg.Place) {
+// blamedWord is the word that a syntax error is about.
+func blamedWord(message string) string {
+	for _, sign := range []string{"unknown instruction: ", "unknown flag: ", "unknown type in FROM instruction: "} {
+		if _, rest, ok := strings.Cut(message, sign); ok {
+			word, _, _ := strings.Cut(rest, " ")
+			return word
+		}
+	}
+	return ""
+}
+
+// placeText shows lines of a file, those to blame marked, and the word to blame with carets.
+func placeText(b *strings.Builder, p *buildmsg.Place, word string) {
 	const rule = "--------------------\n"
 	fmt.Fprintf(b, "%s:%d\n%s", stripControl(p.File), p.Marks[0].Start.Line, rule)
 	for i, line := range p.Lines {
@@ -48,7 +59,11 @@ func placeText(b *strings.Builder, p *buildmsg.Place) {
 				mark = ">>>"
 			}
 		}
-		b.WriteString(strings.TrimRight(fmt.Sprintf("%4d | %s %s", n, mark, stripControl(strings.ReplaceAll(line, "\t", "    "))), " ") + "\n")
+		text := stripControl(strings.ReplaceAll(line, "\t", "    "))
+		b.WriteString(strings.TrimRight(fmt.Sprintf("%4d | %s %s", n, mark, text), " ") + "\n")
+		if i := strings.Index(strings.ToLower(text), strings.ToLower(word)); mark == ">>>" && word != "" && i >= 0 {
+			b.WriteString("     |     " + strings.Repeat(" ", len([]rune(text[:i]))) + strings.Repeat("^", len([]rune(word))) + "\n")
+		}
 	}
 	b.WriteString(rule)
 }

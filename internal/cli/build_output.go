@@ -12,7 +12,7 @@ import (
 )
 
 // findOutputs reads --output, --push and --load.
-func (b *buildRun) findOutputs(changed func(string) bool) error {
+func (b *buildRun) findOutputs() error {
 	f := b.flags
 	for _, s := range f.outputs.values {
 		o, err := b.output(s)

@@ -12,8 +12,8 @@ import (
 	"github.com/kistdev/kist/internal/buildmsg"
 )
 
-// prepare makes the request of flags and the argument. changed says that a flag was given.
-func (b *buildRun) prepare(path string, changed func(string) bool) error {
+// prepare makes the request of flags and the argument.
+func (b *buildRun) prepare(path string) error {
 	f := b.flags
 	var err error
 	if b.call, err = f.parseCall(); err != nil {
@@ -43,7 +43,7 @@ func (b *buildRun) prepare(path string, changed func(string) bool) error {
 	b.req.Args = b.buildArgs()
 	steps := []func() error{
 		func() error { return b.findContext(path) }, b.findContexts, b.findSecrets, b.findAgents,
-		func() error { return b.findOutputs(changed) }, b.findCaches, b.findAttests,
+		b.findOutputs, b.findCaches, b.findAttests,
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {

@@ -190,7 +190,7 @@ func TestBuildResult(t *testing.T) {
 	d.builds(builtApp)
 	iid, meta := filepath.Join(dir, "iid"), filepath.Join(dir, "meta")
 	res := d.kist("build", "--iidfile", iid, "--metadata-file", meta, dir)
-	if res.code != 0 || !strings.Contains(res.err, "1 of 2 steps cached; step 2 ran because a changed\nBuilt docker.io/library/app:1 (0123456789ab) in ") || res.out != "" {
+	if res.code != 0 || !strings.Contains(res.err, "1 of 2 steps cached; step 2 ran because a changed\nBuilt app:1 (0123456789ab) in ") || res.out != "" {
 		t.Errorf("%+v", res)
 	}
 	if raw, _ := os.ReadFile(iid); string(raw) != "sha256:0123456789abcdef" {
@@ -241,6 +241,29 @@ try:   look at its output
 	}
 	if res := d.kist("build", "-q", dir); res.err != "------\n > [2/2] RUN make:\nmake: *** no rule\n------\n"+want {
 		t.Errorf("quiet: %s", res.err)
+	}
+}
+
+func TestBuildSyntaxError(t *testing.T) {
+	dir := project(t, map[string]string{"Dockerfile": "FROM scratch"})
+	d := newFakeDaemon(t)
+	d.builds(buildmsg.Message{Failure: &buildmsg.Failure{
+		Message: "dockerfile parse error on line 2: unknown instruction: RUM (did you mean RUN?)",
+		Places: []buildmsg.Place{{
+			File: "Dockerfile", First: 1, Lines: []string{"FROM scratch", "\trum make"},
+			Marks: []buildmsg.Range{{Start: buildmsg.Position{Line: 2}, End: buildmsg.Position{Line: 2}}},
+		}},
+	}})
+	const want = `Dockerfile:2
+--------------------
+   1 |     FROM scratch
+   2 | >>>     rum make
+     |         ^^^
+--------------------
+error: dockerfile parse error on line 2: unknown instruction: RUM (did you mean RUN?)
+`
+	if res := d.kist("build", dir); res.err != want {
+		t.Error(cmp.Diff(want, res.err))
 	}
 }
 

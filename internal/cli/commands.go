@@ -214,6 +214,7 @@ func (a *app) builderCommands() []entry {
 	return []entry{
 		{names: []string{"build", "b"}, short: "Build an image from a Dockerfile", new: a.buildCommand},
 		{names: []string{"du"}, short: "Show what the build cache holds", new: a.cacheListCommand},
+		{names: []string{"mounts"}, short: "Commands for cache mounts (RUN --mount=type=cache)", sub: a.cacheMountCommands()},
 		{names: []string{"prune"}, short: "Remove build cache", new: a.builderPruneCommand},
 	}
 }

@@ -2,7 +2,6 @@ package desk
 
 import (
 	"context"
-	"errors"
 	"os"
 
 	docker "github.com/moby/moby/api/types/container"
@@ -27,33 +26,24 @@ func (x *session) run() error {
 		// The client does it again: it pulls the image, or says what is wrong.
 		return x.send(front.Decline, "")
 	}
-	if err := x.tellMade(made, order.Request.HostConfig.AutoRemove); err != nil {
-		return err
-	}
-	if order.Detach {
-		if err := x.containers.Start(begun, made.ID); err != nil {
-			text, code := x.complaint(err, false)
-			if !order.Request.HostConfig.AutoRemove {
-				// docker prints the id of a container that was made but does not run.
-				text = made.ID + "\n" + text
-			}
-			return x.end(front.Failed, code, text)
-		}
-		return x.end(front.Ended, 0, made.ID+"\n")
-	}
-	return x.attend(begun, made.ID, order.Request.HostConfig.AutoRemove)
-}
-
-func (x *session) tellMade(made docker.CreateResponse, removed bool) error {
-	text := made.ID
-	if removed {
-		text = "r" + text
-	}
-	err := x.send(front.Made, text)
 	for _, w := range made.Warnings {
-		err = errors.Join(err, x.send(front.Warn, "warning: "+w+"\n"))
+		if err := x.send(front.Warn, "warning: "+w+"\n"); err != nil {
+			return err
+		}
 	}
-	return err
+	removed := order.Request.HostConfig.AutoRemove
+	if !order.Detach {
+		return x.attend(begun, made.ID, removed)
+	}
+	if err := x.containers.Start(begun, made.ID); err != nil {
+		text, code := x.complaint(err, false)
+		if !removed {
+			// docker prints the id of a container that was made but does not run.
+			text = made.ID + "\n" + text
+		}
+		return x.end(front.Failed, code, text)
+	}
+	return x.end(front.Ended, 0, made.ID+"\n")
 }
 
 // attend starts a container with the client attached, and tells how it ended.
@@ -63,17 +53,23 @@ func (x *session) attend(begun context.Context, id string, removed bool) error {
 		_ = x.containers.Kill(begun, id, signal)
 	})
 	defer release()
-	condition := docker.WaitConditionNextExit
+	condition, told := docker.WaitConditionNextExit, id
 	if removed {
-		condition = docker.WaitConditionRemoved
+		condition, told = docker.WaitConditionRemoved, "r"+id
 	}
 	exit, err := x.containers.Wait(ctx, id, condition)
+	if err == nil {
+		err = ctx.Err() // A client that is gone starts nothing.
+	}
 	if err == nil {
 		err = x.containers.StartAttached(begun, id, engine.AttachOptions{Stdout: true, Stderr: true, Stream: true, Hijack: x.hijack})
 	}
 	if err != nil {
 		text, code := x.complaint(err, false)
 		return x.end(front.Failed, code, text)
+	}
+	if err := x.send(front.Started, told); err != nil {
+		return err
 	}
 	r, ok := <-exit
 	if !ok {

@@ -62,6 +62,10 @@ func (f *forwarder) resolve(ctx context.Context, c *client, q *query) *response 
 	f.mu.Lock()
 	one := f.flights[string(k)]
 	if one == nil {
+		if r, _ := f.cache.get(k, time.Now()); r != nil { // a flight has landed since the caller looked
+			f.mu.Unlock()
+			return r
+		}
 		one = &flight{done: make(chan struct{})}
 		f.flights[string(k)] = one
 		f.mu.Unlock()

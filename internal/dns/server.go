@@ -163,7 +163,7 @@ func (s *Server) Leave(container string, linger time.Duration) {
 		s.dropLocked(c)
 	}
 	if !s.closed && s.expiry == nil && linger > 0 {
-		s.expiry = time.AfterFunc(linger+time.Second, s.expire)
+		s.expiry = time.AfterFunc(expireEvery, s.expire)
 	}
 	s.mu.Unlock()
 	if linger <= 0 {
@@ -187,7 +187,7 @@ func (s *Server) expire() {
 	}
 }
 
-const expireEvery = 5 * time.Second
+const expireEvery = 2 * time.Second
 
 func (s *Server) drop(c *client) {
 	s.mu.Lock()

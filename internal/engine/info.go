@@ -21,7 +21,7 @@ func (e *Engine) Info(ctx context.Context) (*system.Info, error) {
 		ID: e.identity, Images: len(images), Driver: "overlay2",
 		DriverStatus: [][2]string{{"Supports d_type", "true"}, {"Native Overlay Diff", "true"}},
 		Plugins: system.PluginsInfo{
-			Volume: []string{"local"}, Network: []string{"bridge", "host", "none"},
+			Volume: []string{"local"}, Network: []string{"bridge", "host", "ipvlan", "macvlan", "null"},
 			Log: []string{"json-file", "local", "none"},
 		},
 		NFd: descriptors(), NGoroutines: runtime.NumGoroutine(),

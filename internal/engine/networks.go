@@ -132,6 +132,9 @@ func (e *Engine) rewire(c *container, name string, wish, made *network.EndpointS
 		delete(st.Networks, name)
 	}
 	if made != nil {
+		if st.Networks == nil {
+			st.Networks = map[string]*network.EndpointSettings{}
+		}
 		st.Networks[name] = made
 	}
 	if err := e.ledger.define(&changed, st); err != nil {

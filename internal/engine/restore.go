@@ -73,7 +73,7 @@ func (e *Engine) tasksHeld(ctx context.Context) (map[string]task.Status, error) 
 }
 
 // revive brings one row in line with its task; it returns the wiring of one that runs.
-func (e *Engine) revive(ctx context.Context, c *container, t task.Status) (*network.Held, error) {
+func (e *Engine) revive(ctx context.Context, c *container, t task.Status) (_ *network.Held, err error) {
 	d, st := c.look()
 	for i := range d.Mounts {
 		if m := &d.Mounts[i]; m.Type == mount.TypeVolume {
@@ -103,9 +103,12 @@ func (e *Engine) revive(ctx context.Context, c *container, t task.Status) (*netw
 	case st.Phase.alive():
 		return nil, e.lost(ctx, c)
 	case t.ID != "": // Its start had not been acknowledged to anybody, and its wiring is not known.
-		return nil, e.tasks.Delete(ctx, c.id)
+		err = e.tasks.Delete(ctx, c.id)
 	}
-	return nil, nil
+	if left := e.unmountAll(d); left != nil { // What a start that was cut short has mounted.
+		slog.Warn("something of a container that does not run stays mounted", "id", c.id, "error", left)
+	}
+	return nil, err
 }
 
 // lost notes the end of a container that ended without a record: with the machine.

@@ -139,7 +139,7 @@ func (c *copier) match(ctx context.Context, m treesum.Match) error {
 		parts = append(parts, m.Name)
 	}
 	target := parts
-	if !(contents && isDir && !there.exists()) && len(parts) > 0 {
+	if (!contents || !isDir || there.exists()) && len(parts) > 0 {
 		target = parts[:len(parts)-1]
 	}
 	if err := c.makeDirs("", target, &made); err != nil {

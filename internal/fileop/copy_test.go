@@ -19,19 +19,47 @@ import (
 // source and destination of the table: what a context and a base image may hold.
 var (
 	contextFiles = []file{
-		{name: "a.txt", body: "A"}, {name: "b.txt", body: "B", mode: 0o600}, {name: "run.sh", body: "#!", mode: 0o755},
-		{name: "suid", body: "s", mode: 0o4755}, {name: "dir/"}, {name: "dir/x", body: "X"}, {name: "dir/sub/y", body: "Y"},
-		{name: "dir/sub/z.go", body: "Z"}, {name: "dir/.hidden", body: "H"}, {name: "other/x", body: "X2"}, {name: "empty/"},
-		{name: "tree/p/q/r.go", body: "R"}, {name: "tree/p/q/r.md", body: "M"}, {name: "tree/p/s.go", body: "S"},
-		{name: "tree/v/w.md", body: "W"}, {name: "locked/", mode: 0o700}, {name: "locked/in", body: "I"},
-		{name: "lf -> a.txt"}, {name: "ld -> dir"}, {name: "up -> ../../etc/passwd"}, {name: "nowhere -> missing"},
-		{name: "dir/abs -> /a.txt"}, {name: "owned", body: "O", uid: 7, gid: 8},
+		{name: "a.txt", body: "A"},
+		{name: "b.txt", body: "B", mode: 0o600},
+		{name: "run.sh", body: "#!", mode: 0o755},
+		{name: "suid", body: "s", mode: 0o4755},
+		{name: "dir/"},
+		{name: "dir/x", body: "X"},
+		{name: "dir/sub/y", body: "Y"},
+		{name: "dir/sub/z.go", body: "Z"},
+		{name: "dir/.hidden", body: "H"},
+		{name: "other/x", body: "X2"},
+		{name: "empty/"},
+		{name: "tree/p/q/r.go", body: "R"},
+		{name: "tree/p/q/r.md", body: "M"},
+		{name: "tree/p/s.go", body: "S"},
+		{name: "tree/v/w.md", body: "W"},
+		{name: "locked/", mode: 0o700},
+		{name: "locked/in", body: "I"},
+		{name: "lf -> a.txt"},
+		{name: "ld -> dir"},
+		{name: "up -> ../../etc/passwd"},
+		{name: "nowhere -> missing"},
+		{name: "dir/abs -> /a.txt"},
+		{name: "owned", body: "O", uid: 7, gid: 8},
 	}
 	baseFiles = []file{
-		{name: "app/"}, {name: "app/a.txt", body: "old"}, {name: "app/dir/"}, {name: "app/dir/x/"}, {name: "app/dir/x/deep", body: "d"},
-		{name: "app/keep", body: "k"}, {name: "file", body: "f"}, {name: "link -> app"}, {name: "dangling -> app/new"},
-		{name: "escape -> ../../../../tmp"}, {name: "usr/"}, {name: "usr/lib/"}, {name: "lib -> usr/lib"},
-		{name: "mine/", mode: 0o2775, uid: 5, gid: 6}, {name: "app/lnk -> keep"}, {name: "loop -> loop"},
+		{name: "app/"},
+		{name: "app/a.txt", body: "old"},
+		{name: "app/dir/"},
+		{name: "app/dir/x/"},
+		{name: "app/dir/x/deep", body: "d"},
+		{name: "app/keep", body: "k"},
+		{name: "file", body: "f"},
+		{name: "link -> app"},
+		{name: "dangling -> app/new"},
+		{name: "escape -> ../../../../tmp"},
+		{name: "usr/"},
+		{name: "usr/lib/"},
+		{name: "lib -> usr/lib"},
+		{name: "mine/", mode: 0o2775, uid: 5, gid: 6},
+		{name: "app/lnk -> keep"},
+		{name: "loop -> loop"},
 	}
 )
 
@@ -97,9 +125,20 @@ func copyCases() []copyCase {
 	more("chown link", dockerfile("/*", "/new/"), who)
 	more("time", with(dockerfile("/dir", "/new/at/"), func(c *pb.FileActionCopy) { c.Timestamp = past.UnixNano() }), nil)
 	for _, p := range [][2][]string{
-		{{"**/*.go"}, nil}, {{"p"}, nil}, {{"p/q"}, nil}, {{"*/q/*.md"}, nil}, {nil, {"**/*.md"}}, {nil, {"p", "!p/q/r.go"}},
-		{nil, {"*", "!v"}}, {{"p"}, {"p/q"}}, {{"p", "v"}, {"**/*.md", "!p/q/r.md"}}, {{"none"}, nil}, {nil, {"**"}}, {{"p/q/r.go"}, nil},
-		{{"p/*"}, {"p/q/*.md"}}, {nil, {"p/q/", " v "}},
+		{{"**/*.go"}, nil},
+		{{"p"}, nil},
+		{{"p/q"}, nil},
+		{{"*/q/*.md"}, nil},
+		{nil, {"**/*.md"}},
+		{nil, {"p", "!p/q/r.go"}},
+		{nil, {"*", "!v"}},
+		{{"p"}, {"p/q"}},
+		{{"p", "v"}, {"**/*.md", "!p/q/r.md"}},
+		{{"none"}, nil},
+		{nil, {"**"}},
+		{{"p/q/r.go"}, nil},
+		{{"p/*"}, {"p/q/*.md"}},
+		{nil, {"p/q/", " v "}},
 	} {
 		change := func(c *pb.FileActionCopy) { c.IncludePatterns, c.ExcludePatterns = p[0], p[1] }
 		name := strings.Join(p[0], " ") + " not " + strings.Join(p[1], " ")

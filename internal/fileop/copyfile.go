@@ -200,7 +200,8 @@ func copySparse(src, dst int, size int64, buf []byte) error {
 // linked copies a file that has several names: the second name that is copied becomes one of the first copy. Files that
 // get another name come this way too.
 func (c *copier) linked(n *treesum.Node, from *origin, to *dir, name string) error {
-	if first, ok := c.links[n.Ino]; ok && n.Nlink > 1 {
+	id := inode{n.Dev, n.Ino}
+	if first, ok := c.links[id]; ok && n.Nlink > 1 {
 		if err := unix.Linkat(c.d.upper.Fd(), first, to.fd, name, 0); err == nil {
 			return nil
 		} else if !errors.Is(err, unix.EMLINK) {
@@ -213,7 +214,7 @@ func (c *copier) linked(n *treesum.Node, from *origin, to *dir, name string) err
 	if n.Nlink > 1 {
 		var st unix.Stat_t
 		if unix.Fstatat(to.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
-			c.links[n.Ino] = to.at(name)[1:]
+			c.links[id] = to.at(name)[1:]
 		}
 	}
 	return nil

@@ -31,13 +31,16 @@ type copier struct {
 
 	unstable atomic.Bool // something changed while it was read
 	noClone  atomic.Bool // the file system cannot share blocks
-	links    map[uint64]string
+	links    map[inode]string
 	pending  []*treesum.Node // of the directory that is gone through
 
 	ctx   context.Context //nolint:containedctx // lives as long as the one copy that made it
 	group *errgroup.Group
 	work  chan job
 }
+
+// inode tells files apart.
+type inode struct{ dev, ino uint64 }
 
 // origin is an open directory that is copied from.
 type origin struct {
@@ -69,7 +72,7 @@ const jobSize = 32
 
 func (c *copier) start(ctx context.Context) {
 	c.group, c.ctx = errgroup.WithContext(ctx)
-	c.work, c.links, c.pending = nil, make(map[uint64]string), nil
+	c.work, c.links, c.pending = nil, make(map[inode]string), nil
 }
 
 // submit has files copied: here, as long as there are few, by others once there are more.

@@ -233,8 +233,12 @@ func (p *dir) lookup(name string) (entry, error) {
 // uncovered finds out whether a directory of the writable layer lets one below show through.
 func (p *dir) uncovered(name string, e *entry) error {
 	var st unix.Stat_t
-	if unix.Fstatat(p.lower, name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {
+	err := unix.Fstatat(p.lower, name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	if errors.Is(err, unix.ENOENT) || err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return nil
+	}
+	if err != nil {
+		return &fs.PathError{Op: "stat", Path: p.at(name), Err: err}
 	}
 	opaque, err := sys.IsOpaque(sys.FDPath(p.fd)+"/"+name, p.d.prefix)
 	e.lower = !opaque
@@ -267,7 +271,8 @@ func openDir(dirfd int, name string) (int, error) {
 	return fd, nil
 }
 
-// ensure makes the directory in the writable layer, as a copy of the one below, if it is not there yet.
+// ensure makes the directory in the writable layer, as a copy of the one below, if it is not there yet. As in overlayfs, that
+// is no change of the directory above.
 func (p *dir) ensure() error {
 	if p.fd >= 0 {
 		return nil
@@ -275,6 +280,20 @@ func (p *dir) ensure() error {
 	if err := p.parent.ensure(); err != nil {
 		return err
 	}
+	var above unix.Stat_t
+	if err := unix.Fstat(p.parent.fd, &above); err != nil {
+		return &fs.PathError{Op: "stat", Path: p.parent.path(), Err: err}
+	}
+	if err := p.copyUp(); err != nil {
+		return err
+	}
+	if err := setTimes(p.parent.fd, ".", above.Atim, above.Mtim); err != nil {
+		return &fs.PathError{Op: "utimes", Path: p.parent.path(), Err: err}
+	}
+	return nil
+}
+
+func (p *dir) copyUp() error {
 	if err := unix.Mkdirat(p.parent.fd, p.name, 0o700); err != nil {
 		return &fs.PathError{Op: "mkdir", Path: p.path(), Err: err}
 	}
@@ -291,6 +310,9 @@ func (p *dir) ensure() error {
 	}
 	if err := copyXattrs(sys.FDPath(p.lower)+"/.", sys.FDPath(fd)+"/."); err != nil {
 		return fmt.Errorf("copy attributes of %s: %w", p.path(), err)
+	}
+	if err := setTimes(fd, ".", p.st.Atim, p.st.Mtim); err != nil {
+		return &fs.PathError{Op: "utimes", Path: p.path(), Err: err}
 	}
 	return nil
 }

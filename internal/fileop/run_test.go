@@ -312,8 +312,10 @@ func archiveOf(t *testing.T) []byte {
 	var buf bytes.Buffer
 	tw := tar.NewWriter(&buf)
 	for _, h := range []*tar.Header{
-		{Name: "in/", Typeflag: tar.TypeDir, Mode: 0o755, ModTime: past}, {Name: "in/f", Typeflag: tar.TypeReg, Size: 1, Mode: 0o600, Uid: 3, ModTime: past},
-		{Name: "../../out", Typeflag: tar.TypeReg, Size: 1, Mode: 0o600, ModTime: past}, {Name: "keep", Typeflag: tar.TypeSymlink, Linkname: "/etc", ModTime: past},
+		{Name: "in/", Typeflag: tar.TypeDir, Mode: 0o755, ModTime: past},
+		{Name: "in/f", Typeflag: tar.TypeReg, Size: 1, Mode: 0o600, Uid: 3, ModTime: past},
+		{Name: "../../out", Typeflag: tar.TypeReg, Size: 1, Mode: 0o600, ModTime: past},
+		{Name: "keep", Typeflag: tar.TypeSymlink, Linkname: "/etc", ModTime: past},
 		{Name: "keep/passwd", Typeflag: tar.TypeReg, Size: 1, Mode: 0o600, ModTime: past},
 	} {
 		if err := tw.WriteHeader(h); err != nil {
@@ -456,5 +458,27 @@ func TestManyFiles(t *testing.T) {
 	}
 	if before != after {
 		t.Error("the copy has another digest than what was copied")
+	}
+}
+
+// TestCopyUpKeepsTimes puts a file deep into a base: only the directory that gets it is changed by that.
+func TestCopyUpKeepsTimes(t *testing.T) {
+	w := newWorld(t)
+	base := w.layer(file{name: "usr/"}, file{name: "usr/local/"}, file{name: "usr/local/bin/", mode: 0o711, uid: 3})
+	l := local(t, file{name: "tool", body: "T"})
+	res := w.run(copyOp(dockerfile("/tool", "/usr/local/bin/")), Source{Layers: []digest.Digest{base}}, Source{Local: l})
+	root, err := w.layers.OpenStack(res.Outputs[0].Layers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	for name, old := range map[string]bool{"/usr": true, "/usr/local": true, "/usr/local/bin": false} {
+		st, err := root.Stat(name)
+		if err != nil || (st.Mtim.Sec == past.Unix()) != old {
+			t.Error(name, st.Mtim, err)
+		}
+	}
+	if st, err := root.Stat("/usr/local/bin"); err != nil || st.Mode&0o7777 != 0o711 || st.Uid != 3 {
+		t.Error(st, err)
 	}
 }

@@ -1,6 +1,7 @@
 package fileop
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"path"
@@ -245,8 +246,15 @@ func (p *dir) delete(name string, e *entry) error {
 		}
 	}
 	var st unix.Stat_t
-	if p.lower < 0 || unix.Fstatat(p.lower, name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
+	if p.lower < 0 {
 		return nil
+	}
+	err := unix.Fstatat(p.lower, name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if err != nil {
+		return &fs.PathError{Op: "stat", Path: p.at(name), Err: err}
 	}
 	if err := unix.Mknodat(p.fd, name, unix.S_IFCHR, 0); err != nil {
 		return &fs.PathError{Op: "whiteout", Path: p.at(name), Err: err}

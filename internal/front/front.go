@@ -19,7 +19,7 @@ import (
 type Command struct {
 	// Run says that it is a run: signals are passed on to the container.
 	Run bool
-	// ID is the container's that was made for it; Removed says that it is removed when it ends.
+	// ID is the container's that runs for it; Removed says that it is removed when it ends.
 	ID      string
 	Removed bool
 
@@ -113,8 +113,8 @@ func (c *Command) Signal(number int) {
 	_ = syscall.Sendto(c.control, append([]byte{SignalTo}, itoa(number)...), syscall.MSG_NOSIGNAL, nil)
 }
 
-// Finish copies the output and waits for the end. A run may be Pending: its patience is counted from when the daemon has made a
-// container for it. Then Finish may be called again. Without patience (0) it waits for ever.
+// Finish copies the output and waits for the end. A run may be Pending: its patience is counted from when its container runs. Then
+// Finish may be called again. Without patience (0) it waits for ever.
 func (c *Command) Finish(patience time.Duration) Result {
 	var deadline time.Time
 	for !c.over() {
@@ -204,7 +204,7 @@ func (c *Command) readControl() {
 func (c *Command) heed(packet string) {
 	rest := packet[1:]
 	switch packet[0] {
-	case Made:
+	case Started:
 		if c.Removed = rest != "" && rest[0] == 'r'; c.Removed {
 			rest = rest[1:]
 		}

@@ -17,18 +17,19 @@ const MaxPacket = 4 << 10
 //	   | Coloured, the arguments from "run" or "exec" on;
 //	   | with them one end of a pair of stream sockets ->|
 //	   |<--------------------------------------- Decline | nothing was done: do it without me
-//	   |                  or, of a container that was made:
-//	   |<---------------------------------- Made, its id | first letter "r": it is removed when it ends
+//	   |                                              or |
 //	   |<---------------------------------- Warn, a text | any number
-//	   | SignalTo, a number ---------------------------->| any number, any time after Made
+//	   |<-------------------------------- Started, an id | of a container in the foreground; first letter "r": it is
+//	   |                                                 | removed when it ends
+//	   | SignalTo, a number ---------------------------->| any number, any time after Started
 //	   |<------- Ended, exit code, "\n", standard output | the pair's end is to be read to its end first
 //	   |<------- Failed, exit code, "\n", standard error | it did not start: the pair brings nothing
 //
 // On the pair come standard output and error in docker's frames, from the keeper itself.
 const (
 	Decline  = 'd'
-	Made     = 'i'
 	Warn     = 'w'
+	Started  = 'i'
 	Ended    = 'x'
 	Failed   = 'f'
 	SignalTo = 's'

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"maps"
 	"os"
@@ -199,7 +200,7 @@ func (f *fixture) archive(t testing.TB, o BuildOptions, docker bool) (digest.Dig
 	d, files := digest.FromBytes(buf.Bytes()), map[string][]byte{}
 	for r := tar.NewReader(&buf); ; {
 		h, err := r.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return d, files
 		}
 		if err != nil {
@@ -454,7 +455,9 @@ func TestFinishConfig(t *testing.T) {
 	var got ocispec.Image
 	mustJSON(t, raw, &got)
 	want := []ocispec.History{
-		{CreatedBy: "base", Created: &late}, {CreatedBy: "two", Created: &early}, {CreatedBy: "three", Created: &early},
+		{CreatedBy: "base", Created: &late},
+		{CreatedBy: "two", Created: &early},
+		{CreatedBy: "three", Created: &early},
 		{CreatedBy: "too many", Created: &early, EmptyLayer: true},
 	}
 	for i, h := range got.History {

@@ -180,7 +180,7 @@ func (k *keeper) accept(l *listener) error {
 			slog.Warn("keeper: connection", "error", err)
 			continue
 		}
-		s := &session{k: k, conn: conn}
+		s := &session{k: k, conn: conn, hands: newHands(&k.wg)}
 		k.mu.Lock()
 		k.sessions[s] = struct{}{}
 		k.disarmIdleLocked()

@@ -14,8 +14,9 @@ import (
 
 // session is one client's connection.
 type session struct {
-	k    *keeper
-	conn *task.Conn
+	k     *keeper
+	conn  *task.Conn
+	hands *hands
 
 	mu      sync.Mutex // guards all below
 	ready   bool       // it has had its Ready: notices may follow
@@ -67,6 +68,7 @@ func (s *session) deliver() {
 // serve answers the client until it goes.
 func (s *session) serve() {
 	defer s.conn.Close()
+	defer close(s.hands.gone)
 	for {
 		m, err := s.conn.Receive()
 		if err != nil {
@@ -109,12 +111,10 @@ func (s *session) take(m *task.Message) error {
 		return s.k.profiles.add(p)
 	}
 	request := &task.Message{Kind: m.Kind, Number: m.Number, Body: append([]byte(nil), m.Body...), FDs: m.FDs}
-	s.k.wg.Add(1)
-	go func() {
-		defer s.k.wg.Done()
+	s.hands.run(func() {
 		s.answer(request)
 		s.k.trimSoon()
-	}()
+	})
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package layer
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,7 +18,14 @@ func (s *Store) ReadFile(id, name string, max int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	key := s.knownAs(id, p, name)
+	if data, ok := s.known.get(key); ok && int64(len(data)) <= max {
+		return bytes.Clone(data), nil
+	}
 	data, err := s.stack(id, p, true).readFile(name, max)
+	if err == nil && key != "" {
+		s.known.put(key, bytes.Clone(data))
+	}
 	if errors.Is(err, errIndirect) {
 		data, err = s.readMounted(id, name, max)
 	}

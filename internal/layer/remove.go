@@ -34,6 +34,7 @@ func (s *Store) Remove(ctx context.Context, id string) error {
 func (s *Store) Collect(ctx context.Context, keep func(digest.Digest) bool) (int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.known.forget()
 	needed := make(map[string]bool)
 	for _, p := range s.roots {
 		for _, name := range p.Lower {

@@ -44,6 +44,7 @@ type Store struct {
 	userXattr bool
 	boot      string
 	trash     *trash
+	known     known
 	syncs     chan struct{} // asks for a Sync behind
 	synced    chan struct{} // closed when no more of them come
 

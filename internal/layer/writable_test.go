@@ -207,6 +207,55 @@ func TestReadFile(t *testing.T) {
 	}
 }
 
+// TestReadFileAgain reads what is known already: of each image its own, and of a container that has changed it, its own.
+func TestReadFileAgain(t *testing.T) {
+	s := open(t)
+	one := unpack(t, s, file{name: "etc/", kind: tar.TypeDir}, file{name: "etc/a", body: "one"})
+	two := unpack(t, s, file{name: "etc/", kind: tar.TypeDir}, file{name: "etc/a", body: "two"})
+	big := unpack(t, s, file{name: "etc/", kind: tar.TypeDir}, file{name: "etc/a", body: strings.Repeat("x", knownSize+1)})
+	prepare(t, s, "c1", one)
+	prepare(t, s, "c2", one)
+	prepare(t, s, "c3", one, two)
+	prepare(t, s, "c4", big)
+	read := func(id, want string) {
+		t.Helper()
+		if got, err := s.ReadFile(id, "/etc/a", knownSize+1); err != nil || string(got) != want {
+			t.Errorf("%s: %.20q %v", id, got, err)
+		}
+	}
+	for range 2 {
+		read("c1", "one")
+		read("c2", "one")
+		read("c3", "two")
+		read("c4", strings.Repeat("x", knownSize+1))
+	}
+	if n := len(s.known.files); n != 2 {
+		t.Errorf("%d files are known", n)
+	}
+	if _, err := s.ReadFile("c2", "/etc/a", 2); err == nil {
+		t.Error("a known file may be too large, too")
+	}
+	mounted(t, s, "c2", func(dir string) { must(t, os.WriteFile(dir+"/etc/a", []byte("changed"), 0o644)) })
+	read("c1", "one")
+	read("c2", "changed")
+	mounted(t, s, "c2", func(dir string) { must(t, os.Remove(dir+"/etc/a")) })
+	if _, err := s.ReadFile("c2", "/etc/a", 100); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	read("c1", "one")
+	_, err := s.Collect(t.Context(), func(digest.Digest) bool { return true })
+	must(t, err)
+	if len(s.known.files) != 0 {
+		t.Error("known after layers were removed")
+	}
+	for i := range knownMost + 1 {
+		s.known.put(fmt.Sprint(i), nil)
+	}
+	if n := len(s.known.files); n > knownMost {
+		t.Errorf("%d files are known", n)
+	}
+}
+
 func TestUsage(t *testing.T) {
 	s := open(t)
 	prepare(t, s, "c1", baseLayer(t, s))

@@ -55,8 +55,10 @@ func (s *step) wire(ctx context.Context) error {
 	}
 	s.sandbox = sandbox
 	s.push(func(ctx context.Context) error {
-		_ = sandbox.NS.Close() // the process has, or had, its own
-		return s.r.networks.Leave(ctx, s.id)
+		_ = sandbox.Close() // the process has, or had, its own
+		err := s.r.networks.Leave(ctx, s.id)
+		s.r.networks.Forget(s.id) // It does not come back.
+		return err
 	})
 	return nil
 }

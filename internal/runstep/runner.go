@@ -47,6 +47,7 @@ type tasks interface {
 type wiring interface {
 	Join(ctx context.Context, r network.JoinRequest) (*network.Sandbox, error)
 	Leave(ctx context.Context, containerID string) error
+	Forget(containerID string)
 	HostResolv() (network.ResolvConf, error)
 	Gateway() netip.Addr
 }
@@ -104,6 +105,7 @@ func (r *Runner) sweep(ctx context.Context) error {
 		err := r.tasks.Delete(ctx, s.Name())
 		if r.networks != nil {
 			err = errors.Join(err, r.networks.Leave(ctx, s.Name()))
+			r.networks.Forget(s.Name())
 		}
 		errs = append(errs, err, r.removeRoots(ctx, s.Name()), removeStepDir(filepath.Join(r.stepsDir(), s.Name())))
 	}

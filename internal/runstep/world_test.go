@@ -106,6 +106,8 @@ func (w *wires) Leave(_ context.Context, id string) error {
 	return nil
 }
 
+func (w *wires) Forget(string) {}
+
 func (w *wires) Gateway() netip.Addr { return netip.MustParseAddr("192.0.2.1") }
 
 func (w *wires) HostResolv() (network.ResolvConf, error) {

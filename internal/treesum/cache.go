@@ -173,7 +173,7 @@ func (s *statCache) save() error {
 	if len(s.fresh) == 0 {
 		return nil
 	}
-	out := make([]byte, 0, len(cacheMagic)+len(s.old)+(len(s.fresh))*recordSize+4)
+	out := make([]byte, 0, len(cacheMagic)+len(s.old)+len(s.fresh)*recordSize+4)
 	out = append(out, cacheMagic...)
 	live := s.hits + len(s.fresh)
 	keep := len(s.used) < 4*live+10_000

@@ -1,7 +1,6 @@
 package treesum
 
 import (
-	"context"
 	"errors"
 	"io/fs"
 	"path"
@@ -13,7 +12,7 @@ import (
 )
 
 // setFilter compiles the filter. Paths to follow are resolved in the whole tree, as what is excluded is still on the way.
-func (t *Tree) setFilter(ctx context.Context, f Filter) error {
+func (t *Tree) setFilter(f Filter) error {
 	include := slices.Clone(f.Include)
 	if len(f.FollowPaths) > 0 {
 		whole, err := newTree(t.root)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -25,12 +26,66 @@ func (t *Tree) missing(name string, err error) error {
 		f.Try = fmt.Sprintf("a line %q at the end of .dockerignore", "!"+strings.TrimPrefix(name, "/"))
 		return f
 	}
-	if near := t.near(name); len(near) > 0 {
+	// What a filter lets through was chosen for the right names; what is meant may be beside it.
+	whole := t.unfiltered()
+	if link, target := whole.dangling(name); link != "" {
+		f.Cause = fmt.Sprintf("%s is a symbolic link to %s, which leads to nothing inside this tree", link, target)
+		if path.IsAbs(target) || strings.HasPrefix(target, "..") {
+			f.Cause += "; nothing outside of it is ever read"
+			f.Try = "copy the file into the context, or give its directory with --build-context NAME=DIR and copy with --from=NAME"
+		}
+		return f
+	}
+	near := slices.DeleteFunc(whole.near(name), func(n string) bool { return t.hidden("/"+n) != "" })
+	switch {
+	case len(near) > 0:
 		f.Cause = "there is " + strings.Join(near, ", ")
-	} else if errors.Is(err, unix.ELOOP) {
+	case errors.Is(err, unix.ELOOP):
 		f.Cause = "symbolic links lead in a circle"
+	default:
+		f.Cause = "there is nothing of that name, nor of a similar one"
 	}
 	return f
+}
+
+// unfiltered is the same tree with all that is in it.
+func (t *Tree) unfiltered() *Tree {
+	if t.all != nil {
+		return t.all
+	}
+	if t.exc == nil && t.inc == nil {
+		return t
+	}
+	all, err := newTree(t.root)
+	if err != nil {
+		return t
+	}
+	t.all = all
+	return all
+}
+
+// dangling finds on the way of a path the link that leads to nothing, and where it says that it leads.
+func (t *Tree) dangling(name string) (link, target string) {
+	at := "/"
+	for part := range strings.SplitSeq(strings.Trim(name, "/"), "/") {
+		at = path.Join(at, part)
+		n, err := t.lookup(at, false)
+		if err != nil {
+			return "", ""
+		}
+		if !n.IsLink() {
+			continue
+		}
+		if _, err := t.lookup(at, true); err == nil || errors.Is(err, unix.ELOOP) {
+			continue
+		}
+		target, err := t.readlink(n)
+		if err != nil {
+			return "", ""
+		}
+		return strings.TrimPrefix(at, "/"), target
+	}
+	return "", ""
 }
 
 // hidden is the pattern that leaves out a path which is there.
@@ -38,14 +93,7 @@ func (t *Tree) hidden(name string) string {
 	if t.exc == nil {
 		return ""
 	}
-	if t.all == nil {
-		all, err := newTree(t.root)
-		if err != nil {
-			return ""
-		}
-		t.all = all
-	}
-	n, err := t.all.lookup(name, true)
+	n, err := t.unfiltered().lookup(name, true)
 	if err != nil {
 		return ""
 	}

@@ -3,6 +3,7 @@ package treesum
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"os"
 	"slices"
 	"strings"
@@ -37,7 +38,7 @@ func list(fd int, want func(name string, isDir, known bool) bool) ([]*Node, erro
 	var all []*Node
 	for {
 		n, err := unix.Getdents(fd, buf[:])
-		if err == unix.EINTR {
+		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		if err != nil {
@@ -72,7 +73,7 @@ func stats(fd int, buf []byte, all []*Node, want func(string, bool, bool) bool) 
 			continue
 		}
 		err := statx(fd, &buf[start], &st)
-		if err == unix.ENOENT {
+		if errors.Is(err, unix.ENOENT) {
 			continue
 		}
 		if err != nil {

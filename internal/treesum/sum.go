@@ -209,7 +209,7 @@ func (r *reader) regular(ctx context.Context, dirfd int, n *Node) error {
 	var none [1]byte
 	size, err := unix.Flistxattr(fd, none[:0])
 	if err != nil || size == 0 {
-		return nil //nolint:nilerr // a file system without attributes
+		return nil // none, or a file system without
 	}
 	n.sum, err = withXattrs(n.sum, sys.FDPath(dirfd)+"/"+n.Name)
 	return err

@@ -43,7 +43,7 @@ type Tree struct {
 
 // Scan begins to read the tree below root, which must stay open until the tree is closed. The key names the stat cache;
 // without one, contents are read each time. Only what is asked for later is read, and what FollowPaths need.
-func (c *Cache) Scan(ctx context.Context, root *sys.Root, key string, f Filter) (*Tree, error) {
+func (c *Cache) Scan(_ context.Context, root *sys.Root, key string, f Filter) (*Tree, error) {
 	t, err := newTree(root)
 	if err != nil {
 		return nil, err
@@ -51,7 +51,7 @@ func (c *Cache) Scan(ctx context.Context, root *sys.Root, key string, f Filter) 
 	if key != "" {
 		t.cache = c.open(key)
 	}
-	if err := t.setFilter(ctx, f); err != nil {
+	if err := t.setFilter(f); err != nil {
 		return nil, err
 	}
 	return t, nil

@@ -11,9 +11,10 @@ import (
 	"github.com/kistdev/kist/internal/front"
 )
 
-// patience is longer than most starts of a container take. A signal that comes meanwhile ends the command; afterwards signals
-// are passed on to the container, for which the whole of the program is needed.
-const patience = 25 * time.Millisecond
+// patience is how long a container runs before signals are passed on to it: that needs the whole of the program (0.7 ms), which is
+// not worth it for one that has ended by then. A signal that comes earlier ends the command, as one does that comes before the
+// ordinary client has begun to catch them.
+const patience = 50 * time.Millisecond
 
 // command is what main has to go on with, and gone says that the daemon has gone meanwhile.
 var (
