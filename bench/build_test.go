@@ -22,7 +22,7 @@ type builders struct {
 	dir  string // of contexts
 }
 
-func newBuilders(t *testing.T, images ...testbed.Recipe) *builders {
+func newBuilders(t *testing.T, quick bool, images ...testbed.Recipe) *builders {
 	t.Helper()
 	b := &builders{t: t, kist: kist(t)}
 	b.dir = b.kist.host.Dir
@@ -32,8 +32,10 @@ func newBuilders(t *testing.T, images ...testbed.Recipe) *builders {
 		d.env = append(d.env, "DOCKER_BUILDKIT=1")
 	}
 	b.add("docker build (20.10, BuildKit)", d, err, images)
-	a, err := buildah(t)
-	b.add("buildah bud", a, err, images)
+	if quick { // What takes buildah a second; the rest takes it minutes.
+		a, err := buildah(t)
+		b.add("buildah bud", a, err, images)
+	}
 	return b
 }
 
@@ -66,7 +68,7 @@ func buildah(t *testing.T) (*program, error) {
 	}}, nil
 }
 
-// rows are one build by everybody. Before each, prepare runs; it is not measured.
+// rows are one build by everybody.
 func (b *builders) rows(context string, flags ...string) []*row {
 	var rows []*row
 	for i, p := range b.list {
@@ -138,14 +140,14 @@ func steps(n int, step string) string {
 
 func TestBuildSteps(t *testing.T) {
 	want(t, "build")
-	b := newBuilders(t, testbed.Busybox)
+	b := newBuilders(t, true, testbed.Busybox)
 	cached := b.context("sixty", steps(59, "RUN echo %d"))
 	rows := b.rows(cached)
-	race(10, rows)
+	race(5, rows)
 	report(t, "build: nothing changed, 60 steps, whole command", rows)
 
 	rows = b.rows(b.context("thirty", steps(30, "RUN true %d")), "--no-cache")
-	race(3, rows)
+	race(1, rows)
 	report(t, "build: 30 steps of RUN true, no cache", rows)
 
 	four := "FROM kist.test/busybox AS base\n"
@@ -155,18 +157,18 @@ func TestBuildSteps(t *testing.T) {
 		last += fmt.Sprintf("COPY --from=s%d /out /out%d\n", i, i)
 	}
 	rows = b.rows(b.context("stages", four+last), "--no-cache")
-	race(2, rows)
+	race(1, rows)
 	report(t, "build: four independent stages of 2 s each", rows)
 	b.memory()
 }
 
 func TestBuildContexts(t *testing.T) {
 	want(t, "build")
-	b := newBuilders(t, testbed.Busybox)
+	b := newBuilders(t, false, testbed.Busybox)
 	big := b.context("big", "FROM kist.test/busybox\nCOPY . /all\n")
 	b.fill(big, 50_000, 20<<10)
 	rows := b.rows(big)
-	race(3, rows)
+	race(2, rows)
 	report(t, "build: nothing changed, context of 1 GB in 50,000 files", rows)
 
 	rows = b.rows(big)
@@ -181,13 +183,13 @@ func TestBuildContexts(t *testing.T) {
 			return build()
 		}
 	}
-	race(2, rows)
+	race(1, rows)
 	report(t, "build: one file of those changed, COPY of all", rows)
 
 	many := b.context("many", "FROM kist.test/busybox\nCOPY . /all\n")
 	b.fill(many, 20_000, 4<<10)
 	rows = b.rows(many, "--no-cache")
-	race(2, rows)
+	race(1, rows)
 	report(t, "build: COPY of 20,000 files, no cache", rows)
 	b.memory()
 }
@@ -198,7 +200,7 @@ func TestBuildInstall(t *testing.T) {
 	if err != nil {
 		t.Skipf("skip: no packages to install: %v", err)
 	}
-	b := newBuilders(t, testbed.Debian)
+	b := newBuilders(t, false, testbed.Debian)
 	base := b.context("debs", "FROM kist.test/debian\nCOPY debs /debs\n")
 	if out, err := exec.Command("cp", "-r", debs, filepath.Join(base, "debs")).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -212,7 +214,7 @@ func TestBuildInstall(t *testing.T) {
 RUN echo 'deb [trusted=yes] file:/debs ./' > /etc/apt/sources.list && rm -rf /etc/apt/sources.list.d && \
     apt-get update && apt-get install -y --no-install-recommends python3
 `), "--no-cache")
-	race(2, rows)
+	race(1, rows)
 	report(t, "build: apt-get install python3 from a local package cache, no cache", rows)
 	b.memory()
 }

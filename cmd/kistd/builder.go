@@ -54,6 +54,13 @@ func openBuilds(ctx context.Context, c *config, p buildParts) (_ *builds, err er
 	if err != nil {
 		return nil, err
 	}
+	driver, err := c.cgroupDriver()
+	if err != nil {
+		return nil, err
+	}
+	if driver != "" {
+		facts.Host.SystemdCgroup = driver == "systemd"
+	}
 	trees, err := treesum.Open(filepath.Join(b.dir, "stat"))
 	if err != nil {
 		return nil, fmt.Errorf("open the builder's stat caches: %w", err)

@@ -29,7 +29,7 @@ func (s *Server) classicSession(r *request, b *classicBuild) (_ build.Session, s
 		return place, "", nil
 	}
 	b.remote = ""
-	dir, err := os.MkdirTemp(s.BuildDir, "sent-")
+	dir, err := s.sentDir("classic")
 	if err != nil {
 		return nil, "", fmt.Errorf("receive the build context: %w", err)
 	}

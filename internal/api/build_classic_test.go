@@ -159,8 +159,11 @@ func TestClassicParameters(t *testing.T) {
 // Odd Dockerfiles and names of steps lead nowhere, but not astray.
 func TestClassicOdd(t *testing.T) {
 	for _, c := range []struct{ text, target, name string }{
-		{"FROM a\nRUN <<E\nx\nE\n", "", "[1/2] FROM a"}, {"FROM a AS b\nFROM b AS a\nCOPY --from=9 x y", "9", "[linux/amd64 9 1/1] COPY"},
-		{"FROM b AS b\nCOPY --from=b x y\n", "b", "[b 99999999999999999999/1] x"}, {"FROM a\n", "nosuch", "[ 0/0] x"}, {"", "", "[a 1/1] b"},
+		{"FROM a\nRUN <<E\nx\nE\n", "", "[1/2] FROM a"},
+		{"FROM a AS b\nFROM b AS a\nCOPY --from=9 x y", "9", "[linux/amd64 9 1/1] COPY"},
+		{"FROM b AS b\nCOPY --from=b x y\n", "b", "[b 99999999999999999999/1] x"},
+		{"FROM a\n", "nosuch", "[ 0/0] x"},
+		{"", "", "[a 1/1] b"},
 	} {
 		rec := httptest.NewRecorder()
 		v := newClassicView(newProgress(rec), false, planDockerfile(c.text, c.target))

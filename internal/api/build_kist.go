@@ -90,9 +90,8 @@ func isHere(d *buildmsg.Dir) bool {
 
 // textDir makes a directory that holds a Dockerfile which the client read from its standard input.
 func (s *Server) textDir(req *buildmsg.Request) (dir string, err error) {
-	dir, err = os.MkdirTemp(s.BuildDir, "dockerfile-")
-	if err != nil {
-		return "", fmt.Errorf("keep the Dockerfile: %w", err)
+	if dir, err = s.sentDir("dockerfile"); err != nil {
+		return "", err
 	}
 	name := filepath.Base(req.Dockerfile)
 	if req.Dockerfile == "" {
@@ -100,15 +99,6 @@ func (s *Server) textDir(req *buildmsg.Request) (dir string, err error) {
 	}
 	if err := os.WriteFile(filepath.Join(dir, name), req.Text, 0o600); err != nil {
 		return "", fmt.Errorf("keep the Dockerfile: %w", errors.Join(err, os.RemoveAll(dir)))
-	}
-	return dir, nil
-}
-
-// emptyDir makes a directory for a context without files.
-func (s *Server) emptyDir() (string, error) {
-	dir, err := os.MkdirTemp(s.BuildDir, "empty-")
-	if err != nil {
-		return "", fmt.Errorf("make an empty context: %w", err)
 	}
 	return dir, nil
 }

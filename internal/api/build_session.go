@@ -104,7 +104,7 @@ func (k *kistSession) addDirs() error {
 		}
 	}
 	if k.req.Context.Empty {
-		dir, err := k.s.emptyDir()
+		dir, err := k.s.sentDir("empty")
 		if err != nil {
 			return err
 		}
@@ -148,8 +148,8 @@ func (k *kistSession) Local(ctx context.Context, name string, o build.LocalOptio
 	dir, ok := k.received[wanted]
 	if !ok {
 		var err error
-		if dir, err = os.MkdirTemp(k.s.BuildDir, "context-"); err != nil {
-			return nil, fmt.Errorf("receive %s: %w", name, err)
+		if dir, err = k.s.sentDir("context"); err != nil {
+			return nil, err
 		}
 		k.temp = append(k.temp, dir)
 		if err := k.receive(ctx, dir, name, o); err != nil {

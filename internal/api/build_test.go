@@ -216,7 +216,7 @@ func TestBuildInPlace(t *testing.T) {
 	if seen != 100 {
 		t.Errorf("%d of 100 vertices were told", seen)
 	}
-	if left, _ := os.ReadDir(s.BuildDir); len(left) != 0 {
+	if left, _ := os.ReadDir(filepath.Join(s.BuildDir, "sent")); len(left) != 0 {
 		t.Errorf("left behind: %v", left)
 	}
 }
@@ -306,7 +306,7 @@ func TestBuildFromAfar(t *testing.T) {
 	if out.String() != "made" || contexts.Load() != 1 {
 		t.Errorf("output %q, %d contexts", out.String(), contexts.Load())
 	}
-	if left, _ := os.ReadDir(s.BuildDir); len(left) != 0 {
+	if left, _ := os.ReadDir(filepath.Join(s.BuildDir, "sent")); len(left) != 0 {
 		t.Errorf("left behind: %v", left)
 	}
 }

@@ -50,6 +50,7 @@ type Server struct {
 	Config
 	mux   *http.ServeMux
 	wants wants
+	sent  sentFiles
 }
 
 // New builds the routes.

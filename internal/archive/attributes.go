@@ -102,7 +102,7 @@ func (u *unpacker) setXattrs(hdr *tar.Header, set func(name string, value []byte
 	}
 	for _, key := range slices.Sorted(maps.Keys(hdr.PAXRecords)) {
 		name, ok := strings.CutPrefix(key, xattrRecord)
-		if !ok || isOverlayXattr(name) && u.o.Layer {
+		if !ok || isOverlayXattr(name) && (u.o.Layer || u.o.NoOverlay) {
 			continue
 		}
 		err := set(name, []byte(hdr.PAXRecords[key]))

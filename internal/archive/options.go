@@ -16,6 +16,9 @@ type UntarOptions struct {
 	Layer bool
 	// Root has the tar's entry for its root set the directory's own attributes, as it does for a layer.
 	Root bool
+	// NoOverlay drops attributes of overlayfs that the tar brings along, as Layer does: for directories that overlays are
+	// made of.
+	NoOverlay bool
 	// UserXattr writes overlayfs's attributes as user.overlay.*, for mounts in a user namespace.
 	UserXattr bool
 	// NoOverwriteDirNonDir refuses to replace a directory by something else, and the other way round.

@@ -24,7 +24,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -122,7 +121,7 @@ func (b *Builder) Solve(ctx context.Context, r Request, status Status) (*Respons
 
 // Build is Solve for a client with a frontend of its own: f gets the gateway of this build, and its result is exported.
 // What f was given is not to be used after f has returned.
-func (b *Builder) Build(ctx context.Context, r Request, f BuildFunc, status Status) (*Response, error) {
+func (b *Builder) Build(ctx context.Context, r Request, f Gateway, status Status) (*Response, error) {
 	j, err := b.newJob(ctx, &r, status)
 	if err != nil {
 		return nil, err
@@ -233,6 +232,3 @@ func (j *job) granted(what string) bool {
 	}
 	return false
 }
-
-// errNothing says that a build has no result to export.
-var errNothing = errors.New("the build has no result")

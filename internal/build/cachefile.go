@@ -13,9 +13,6 @@ import (
 // A cache that leaves the machine is an image: its layers are those that steps made, and its configuration has the records
 // beside it. An image with an inline cache is the same with fewer records.
 
-// cacheKeyName is where in an image's configuration the records are.
-const cacheKeyName = "kist.cache.v1"
-
 // cacheFile is the records of a cache.
 type cacheFile struct {
 	Version int           `json:"version"`
@@ -38,7 +35,7 @@ const maxImported = 100_000
 func parseCache(config []byte, blobs []ocispec.Descriptor) (*cacheFile, map[digest.Digest]ocispec.Descriptor, error) {
 	var c struct {
 		RootFS ocispec.RootFS `json:"rootfs"`
-		Cache  []byte         `json:"kist.cache.v1"` //nolint:tagliatelle // cacheKeyName
+		Cache  []byte         `json:"kist.cache.v1"` // where the image store puts them
 	}
 	if err := json.Unmarshal(config, &c); err != nil {
 		return nil, nil, fmt.Errorf("read the configuration: %w: %w", err, errdefs.ErrInvalidArgument)

@@ -72,7 +72,7 @@ type exporter func(ctx context.Context, t *track, e Export, products []product, 
 
 func (j *job) exportOne(ctx context.Context, e Export, products []product, multi bool) (done map[string]string, err error) {
 	var make exporter
-	name := "exporting to " + e.Type
+	var name string
 	switch e.Type {
 	case "image", "moby":
 		name, make = "exporting to image", j.exportImage

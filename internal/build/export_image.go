@@ -3,6 +3,7 @@ package build
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -57,6 +58,7 @@ func (j *job) exportImage(ctx context.Context, t *track, e Export, products []pr
 
 // nameImage gives the result its names here.
 func (j *job) nameImage(ctx context.Context, t *track, o image.BuildOptions) (built *image.Built, err error) {
+	o.Images = slices.Clone(o.Images) // the registry gets them with attestations
 	for i := range o.Images {
 		o.Images[i].Attestations = nil // only an index has room for them, and a name here stands for one image
 	}

@@ -76,7 +76,7 @@ func (j *job) imageMetadata(ctx context.Context, op *pb.SourceOp, ref string, op
 	if err != nil {
 		return nil, j.unknownImage(ref, err)
 	}
-	return &sourceresolver.MetaResponse{Op: op, Image: &sourceresolver.ResolveImageResponse{Digest: digest.Digest(r.digest), Config: r.config}}, nil
+	return &sourceresolver.MetaResponse{Op: op, Image: &sourceresolver.ResolveImageResponse{Digest: r.digest, Config: r.config}}, nil
 }
 
 func (j *job) layoutMetadata(ctx context.Context, op *pb.SourceOp, ref string, opt sourceresolver.Opt) (*sourceresolver.MetaResponse, error) {

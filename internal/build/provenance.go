@@ -2,7 +2,6 @@ package build
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"path"
@@ -66,10 +65,7 @@ func wantedProvenance(attrs map[string]string) (*provenanceOptions, error) {
 
 // prove makes the statement of how a result came to be.
 func (j *job) prove(o *provenanceOptions, ref *Reference) (attestation, error) {
-	capture, err := j.capture(ref)
-	if err != nil {
-		return attestation{}, err
-	}
+	capture := j.capture(ref)
 	p, err := provenance.NewPredicate(capture)
 	if err != nil {
 		return attestation{}, fmt.Errorf("provenance: %w", err)
@@ -114,23 +110,22 @@ func scrub(p *provenancetypes.Parameters) bool {
 }
 
 // capture gathers what a result was made from.
-func (j *job) capture(ref *Reference) (*provenance.Capture, error) {
+func (j *job) capture(ref *Reference) *provenance.Capture {
 	c := &provenance.Capture{}
 	j.mu.Lock()
 	c.Request.Frontend, c.Request.Args = j.frontend, provenance.FilterArgs(j.attrs)
 	j.mu.Unlock()
 	if ref == nil {
-		return c, nil
+		return c
 	}
-	var err error
 	each(ref.edge.vertex, map[*vertex]bool{}, func(v *vertex) {
-		err = errors.Join(err, j.captureVertex(c, v))
+		j.captureVertex(c, v)
 	})
 	c.Sort()
-	return c, err
+	return c
 }
 
-func (j *job) captureVertex(c *provenance.Capture, v *vertex) error {
+func (j *job) captureVertex(c *provenance.Capture, v *vertex) {
 	if e := v.op.GetExec(); e != nil {
 		c.NetworkAccess = c.NetworkAccess || e.Network != pb.NetMode_NONE
 		for _, m := range e.Mounts {
@@ -144,16 +139,16 @@ func (j *job) captureVertex(c *provenance.Capture, v *vertex) error {
 		for _, s := range e.Secretenv {
 			c.AddSecret(provenancetypes.Secret{ID: s.ID, Optional: s.Optional})
 		}
-		return nil
+		return
 	}
 	if v.op.GetSource() == nil {
-		return nil
+		return
 	}
 	j.mu.Lock()
 	s := j.steps[stepID{v.digest, v.meta.IgnoreCache}]
 	j.mu.Unlock()
 	if s == nil {
-		return nil
+		return
 	}
 	switch o := s.op.(type) {
 	case *imageOp:
@@ -176,7 +171,6 @@ func (j *job) captureVertex(c *provenance.Capture, v *vertex) error {
 		}
 		c.AddGit(provenancetypes.GitSource{URL: url, Commit: o.found.ID})
 	}
-	return nil
 }
 
 // attest gathers the statements about a product: how it was made, and what the frontend had a scanner find in it.

@@ -143,5 +143,5 @@ type Step struct {
 // logs and warnings come in BuildKit's form.
 type Status func(*client.SolveStatus)
 
-// BuildFunc is what a client with a frontend of its own runs.
-type BuildFunc = gwclient.BuildFunc
+// Gateway is what a client with a frontend of its own runs: it is given the gateway of its build, and returns the result.
+type Gateway = gwclient.BuildFunc

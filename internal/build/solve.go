@@ -9,12 +9,11 @@ import (
 
 	"github.com/containerd/errdefs"
 	gwclient "github.com/moby/buildkit/frontend/gateway/client"
-	"github.com/moby/buildkit/solver/pb"
 	"golang.org/x/sync/errgroup"
 )
 
 // build is the whole of one build, from the request to its exports.
-func (j *job) build(f BuildFunc) (*Response, error) {
+func (j *job) build(f Gateway) (*Response, error) {
 	res, err := j.result(f)
 	if err == nil {
 		err = j.evaluateAll(res)
@@ -39,7 +38,7 @@ func (j *job) build(f BuildFunc) (*Response, error) {
 }
 
 // result is what the frontend gives.
-func (j *job) result(f BuildFunc) (*gwclient.Result, error) {
+func (j *job) result(f Gateway) (*gwclient.Result, error) {
 	attrs := maps.Clone(j.req.Attrs)
 	if attrs == nil {
 		attrs = map[string]string{}
@@ -90,6 +89,3 @@ func (j *job) evaluateAll(res *gwclient.Result) error {
 	})
 	return errors.Join(err, g.Wait())
 }
-
-// exec finds the command of a vertex, if it is one.
-func (v *vertex) exec() *pb.ExecOp { return v.op.GetExec() }

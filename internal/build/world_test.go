@@ -55,7 +55,15 @@ func newWorld(t testing.TB) *world {
 	if w.layers, err = layer.Open(filepath.Join(w.dir, "layers")); err != nil {
 		t.Fatal(err)
 	}
-	if w.images, err = image.Open(image.Options{Dir: filepath.Join(w.dir, "content"), Layers: w.layers}); err != nil {
+	if w.images, err = image.Open(image.Options{
+		Dir: filepath.Join(w.dir, "content"), Layers: w.layers,
+		Keep: func() []digest.Digest {
+			if w.cache == nil {
+				return nil
+			}
+			return w.cache.Layers()
+		},
+	}); err != nil {
 		t.Fatal(err)
 	}
 	w.open()

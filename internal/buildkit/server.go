@@ -26,7 +26,7 @@ import (
 // builder is what the protocol needs of the builder.
 type builder interface {
 	Solve(ctx context.Context, r build.Request, status build.Status) (*build.Response, error)
-	Build(ctx context.Context, r build.Request, f build.BuildFunc, status build.Status) (*build.Response, error)
+	Build(ctx context.Context, r build.Request, f build.Gateway, status build.Status) (*build.Response, error)
 	Usage(ctx context.Context, filters []string) ([]build.Record, error)
 	Prune(ctx context.Context, o build.PruneOptions, report func(build.Record)) (int64, error)
 }

@@ -46,7 +46,7 @@ func (f *fakeBuilder) Solve(ctx context.Context, r build.Request, status build.S
 	return f.build(ctx, r, status)
 }
 
-func (f *fakeBuilder) Build(ctx context.Context, r build.Request, fn build.BuildFunc, status build.Status) (*build.Response, error) {
+func (f *fakeBuilder) Build(ctx context.Context, r build.Request, fn build.Gateway, status build.Status) (*build.Response, error) {
 	res, err := fn(ctx, f.gateway)
 	if err != nil {
 		return nil, err

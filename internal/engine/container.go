@@ -27,6 +27,8 @@ type definition struct {
 	Mounts     []mountPoint `json:",omitempty"`
 	// Endpoints are the user's wishes for the networks, by name.
 	Endpoints map[string]*network.EndpointSettings `json:",omitempty"`
+	// Bound and Exposed are in the row only, in place of many ports of HostConfig and Config.
+	Bound, Exposed []span `json:",omitempty"`
 }
 
 // command is the program and its arguments, as inspect shows them.
@@ -54,6 +56,7 @@ type state struct {
 	Cgroup   string                               `json:",omitempty"`
 	Networks map[string]*network.EndpointSettings `json:",omitempty"`
 	Ports    network.PortMap                      `json:",omitempty"`
+	Spans    []span                               `json:",omitempty"` // in the row only, in place of many Ports
 	Health   docker.HealthStatus                  `json:",omitempty"`
 }
 

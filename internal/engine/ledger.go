@@ -68,10 +68,10 @@ func (l *ledger) of(d *definition) *db.DB {
 // define writes both rows of a container.
 func (l *ledger) define(d *definition, s state) error {
 	err := l.of(d).Batch(func(tx *db.Tx) error {
-		if err := definitions.Put(tx, d.ID, d); err != nil {
+		if err := definitions.Put(tx, d.ID, d.packed()); err != nil {
 			return err
 		}
-		return states.Put(tx, d.ID, &s)
+		return states.Put(tx, d.ID, s.packed())
 	})
 	if err != nil {
 		return fmt.Errorf("write container %s: %w", d.ID, err)
@@ -81,7 +81,7 @@ func (l *ledger) define(d *definition, s state) error {
 
 // note writes the state.
 func (l *ledger) note(d *definition, s state) error {
-	err := l.of(d).Batch(func(tx *db.Tx) error { return states.Put(tx, d.ID, &s) })
+	err := l.of(d).Batch(func(tx *db.Tx) error { return states.Put(tx, d.ID, s.packed()) })
 	if err != nil {
 		return fmt.Errorf("write state of container %s: %w", d.ID, err)
 	}
@@ -112,6 +112,8 @@ func (l *ledger) all() ([]*container, error) {
 				if err != nil {
 					return err
 				}
+				d.unpack()
+				s.unpack()
 				list = append(list, newContainer(d, *s))
 				return nil
 			})

@@ -47,27 +47,25 @@ func (e *Engine) link(name string, h *docker.HostConfig, endpoints map[string]*n
 			continue
 		}
 		for network, ep := range endpoints {
-			if endpoints[network], err = withLink(ep, d.Name, alias); err != nil {
-				return err
-			}
+			endpoints[network] = withLink(ep, d.Name, alias)
 		}
 	}
 	h.Links = links
 	return nil
 }
 
-func withLink(ep *network.EndpointSettings, target, alias string) (*network.EndpointSettings, error) {
+func withLink(ep *network.EndpointSettings, target, alias string) *network.EndpointSettings {
 	if ep = ep.Copy(); ep == nil {
 		ep = &network.EndpointSettings{}
 	}
 	if l := target + ":" + alias; !slices.Contains(ep.Links, l) {
 		ep.Links = append(ep.Links, l)
 	}
-	return ep, nil
+	return ep
 }
 
 // withLinks checks the links of an endpoint that is to be connected.
-func (e *Engine) withLinks(d *definition, s *network.EndpointSettings) (*network.EndpointSettings, error) {
+func (e *Engine) withLinks(s *network.EndpointSettings) (*network.EndpointSettings, error) {
 	if s == nil || len(s.Links) == 0 {
 		return s, nil
 	}

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/containerd/errdefs"
 	docker "github.com/moby/moby/api/types/container"
@@ -36,7 +37,7 @@ func (e *Engine) ConnectNetwork(ctx context.Context, name, container string, s *
 	case mode.IsHost() || mode.IsContainer():
 		return fmt.Errorf("container sharing network namespace with another container or host cannot be connected to any other network: %w", errdefs.ErrInvalidArgument)
 	}
-	if s, err = e.withLinks(d, s); err != nil {
+	if s, err = e.withLinks(s); err != nil {
 		return err
 	}
 	full, err := e.networks.Resolve(name)
@@ -241,7 +242,9 @@ func rebound(have, add, remove network.PortMap, alive bool) (network.PortMap, er
 		}
 		left = slices.DeleteFunc(left, func(b network.PortBinding) bool {
 			return slices.ContainsFunc(gone, func(g network.PortBinding) bool {
-				return (g.HostPort == "" || g.HostPort == b.HostPort) && (!g.HostIP.IsValid() || g.HostIP == b.HostIP)
+				// Of a binding whose port the host chose, the definition does not know which.
+				chosen := alive && (b.HostPort == "" || strings.Contains(b.HostPort, "-"))
+				return (g.HostPort == "" || g.HostPort == b.HostPort || chosen) && (!g.HostIP.IsValid() || g.HostIP == b.HostIP)
 			})
 		})
 		if len(left) == len(next[port]) && !alive {

@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/kistdev/kist/internal/layer"
@@ -317,6 +318,7 @@ func archiveOf(t *testing.T) []byte {
 		{Name: "../../out", Typeflag: tar.TypeReg, Size: 1, Mode: 0o600, ModTime: past},
 		{Name: "keep", Typeflag: tar.TypeSymlink, Linkname: "/etc", ModTime: past},
 		{Name: "keep/passwd", Typeflag: tar.TypeReg, Size: 1, Mode: 0o600, ModTime: past},
+		{Name: "odd/", Typeflag: tar.TypeDir, Mode: 0o755, ModTime: past, PAXRecords: map[string]string{"SCHILY.xattr.trusted.overlay.redirect": "/etc"}},
 	} {
 		if err := tw.WriteHeader(h); err != nil {
 			t.Fatal(err)
@@ -480,5 +482,29 @@ func TestCopyUpKeepsTimes(t *testing.T) {
 	}
 	if st, err := root.Stat("/usr/local/bin"); err != nil || st.Mode&0o7777 != 0o711 || st.Uid != 3 {
 		t.Error(st, err)
+	}
+}
+
+// TestCopiesAtOnce has several copies of one directory in place at a time, as independent steps of a build have.
+func TestCopiesAtOnce(t *testing.T) {
+	w := newWorld(t)
+	l := local(t, contextFiles...)
+	l.Filter = treesum.Filter{Exclude: []string{"**/*.md", "tree/v"}}
+	g, ctx := errgroup.WithContext(t.Context())
+	for _, src := range []string{"/", "/dir", "/tree", "/*", "/tree/p", "/dir/sub", "/", "/a.txt"} {
+		g.Go(func() error {
+			op := copyOp(dockerfile(src, "/x/"))
+			if src == "/*" {
+				op = copyOp(dockerfile("/d*", "/x/"))
+			}
+			if _, _, err := w.ops.InputDigest(ctx, op, 1, Source{Local: l}); err != nil {
+				return err
+			}
+			_, err := w.ops.Run(ctx, op, []Source{{}, {Local: l}}, w.hold)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Error(err)
 	}
 }

@@ -135,7 +135,7 @@ func (c *copier) untar(ctx context.Context, r io.Reader) error {
 		}
 		defer root.Close()
 	}
-	o := archive.UntarOptions{}
+	o := archive.UntarOptions{NoOverlay: true}
 	if c.who != nil {
 		o.Owner = &archive.Owner{UID: c.who.uid, GID: c.who.gid}
 	}

@@ -23,13 +23,13 @@ import (
 
 // world is a store to run operations in.
 type world struct {
-	t      *testing.T
+	t      testing.TB
 	layers *layer.Store
 	ops    *Ops
 	hold   *layer.Hold
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: overlay mounts")
@@ -103,7 +103,7 @@ func (w *world) layer(files ...file) digest.Digest {
 }
 
 // local makes a directory of the host.
-func local(t *testing.T, files ...file) *Local {
+func local(t testing.TB, files ...file) *Local {
 	t.Helper()
 	l := &Local{Dir: t.TempDir()}
 	plant(t, l.Dir, files...)
@@ -115,7 +115,7 @@ func local(t *testing.T, files ...file) *Local {
 	return l
 }
 
-func plant(t *testing.T, dir string, files ...file) {
+func plant(t testing.TB, dir string, files ...file) {
 	t.Helper()
 	for _, f := range files {
 		var err error
@@ -164,7 +164,7 @@ func (w *world) show(layers ...digest.Digest) string {
 	return show(w.t, fmt.Sprintf("/proc/self/fd/%d", root.Fd()))
 }
 
-func show(t *testing.T, dir string) string {
+func show(t testing.TB, dir string) string {
 	t.Helper()
 	var lines []string
 	err := filepath.WalkDir(dir+"/.", func(at string, d fs.DirEntry, err error) error {

@@ -147,8 +147,10 @@ func (c *Command) over() bool {
 	switch c.state {
 	case under:
 		return false
-	case ended, lost:
+	case ended:
 		return c.stream < 0
+	case lost: // What was not started writes nothing: the keeper holds its stream for a start that nobody will ask for.
+		return c.stream < 0 || c.Run && c.ID == ""
 	}
 	return true
 }

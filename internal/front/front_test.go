@@ -172,6 +172,19 @@ func TestFinish(t *testing.T) {
 	}
 }
 
+// A daemon that goes before it has started the container leaves the other end of the stream with the keeper, which holds it for a
+// start that nobody will ask for.
+func TestLostBeforeTheStart(t *testing.T) {
+	ch := daemon(t)
+	c := Begin([]string{"run", "box", "true"})
+	h := <-ch
+	h.conn.Close()
+	if r := c.Finish(10 * time.Second); r != Lost || c.ID != "" {
+		t.Errorf("result %d, id %q", r, c.ID)
+	}
+	h.stream.Close()
+}
+
 // TestPatience comes back with a command that goes on, and passes a signal.
 func TestPatience(t *testing.T) {
 	ch := daemon(t)

@@ -169,9 +169,8 @@ func (s *Store) compose(ctx context.Context, o *BuildOptions) (_ *composition, e
 			c.release()
 		}
 	}()
-	known := s.storedBlobs()
 	for i := range o.Images {
-		if err := c.image(ctx, o, i, known); err != nil {
+		if err := c.image(ctx, o, i); err != nil {
 			return nil, err
 		}
 	}
@@ -183,14 +182,14 @@ func (s *Store) compose(ctx context.Context, o *BuildOptions) (_ *composition, e
 }
 
 // image writes one image's configuration and manifest.
-func (c *composition) image(ctx context.Context, o *BuildOptions, i int, known blobs) error {
+func (c *composition) image(ctx context.Context, o *BuildOptions, i int) error {
 	img := &o.Images[i]
 	c.lease.Hold(img.Layers...)
 	ids, err := c.rewritten(ctx, o, img)
 	if err != nil {
 		return err
 	}
-	if c.layers[i], err = c.layerBlobs(ctx, o, ids, known); err != nil {
+	if c.layers[i], err = c.layerBlobs(ctx, o, ids); err != nil {
 		return err
 	}
 	config, err := c.s.finishConfig(img, ids)
@@ -250,7 +249,8 @@ func (c *composition) rewritten(ctx context.Context, o *BuildOptions, img *Build
 }
 
 // layerBlobs makes or finds the layers' blobs, several at a time.
-func (c *composition) layerBlobs(ctx context.Context, o *BuildOptions, ids []digest.Digest, known blobs) ([]ocispec.Descriptor, error) {
+func (c *composition) layerBlobs(ctx context.Context, o *BuildOptions, ids []digest.Digest) ([]ocispec.Descriptor, error) {
+	known := c.s.storedBlobs(ids)
 	list := make([]ocispec.Descriptor, len(ids))
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))

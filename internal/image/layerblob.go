@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 
 	"github.com/containerd/errdefs"
 	"github.com/klauspost/compress/gzip"
@@ -123,11 +124,12 @@ func (c Compression) mediaType() string {
 // blobs of layers that are there already, by diff id.
 type blobs map[digest.Digest][]ocispec.Descriptor
 
-// storedBlobs finds the blobs of layers, those of the images that are here among them.
-func (s *Store) storedBlobs() blobs {
-	all := blobs{}
+// storedBlobs finds the blobs of layers: those that they came from, and those of the images that are here.
+func (s *Store) storedBlobs(ids []digest.Digest) blobs {
+	all, want := blobs{}, digests{}
+	want.add(ids...)
 	for id, d := range s.notedBlobs() {
-		if s.content.Has(d.Digest) {
+		if want.has(id) && s.content.Has(d.Digest) {
 			all[id] = append(all[id], d)
 		}
 	}
@@ -138,7 +140,8 @@ func (s *Store) storedBlobs() blobs {
 		}
 		for i, l := range r.manifest.Layers {
 			id := r.config.RootFS.DiffIDs[i]
-			if s.content.Has(l.Digest) {
+			known := slices.ContainsFunc(all[id], func(d ocispec.Descriptor) bool { return d.Digest == l.Digest })
+			if want.has(id) && !known && s.content.Has(l.Digest) {
 				l = ociLayer(l)
 				all[id] = append(all[id], ocispec.Descriptor{MediaType: l.MediaType, Digest: l.Digest, Size: l.Size})
 			}

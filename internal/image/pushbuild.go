@@ -101,7 +101,7 @@ func (s *Store) materialize(ctx context.Context, lease *content.Lease, r *record
 	}
 	m := r.manifest
 	m.Layers = append([]ocispec.Descriptor(nil), m.Layers...)
-	known, made := s.storedBlobs(), map[digest.Digest]ocispec.Descriptor{}
+	known, made := s.storedBlobs(r.config.RootFS.DiffIDs), map[digest.Digest]ocispec.Descriptor{}
 	for i, l := range m.Layers {
 		if s.content.Has(l.Digest) {
 			continue
@@ -137,7 +137,7 @@ func (s *Store) LayerBlobs(ctx context.Context, ids []digest.Digest, c Compressi
 	lease := s.content.Lease()
 	comp := &composition{s: s, lease: lease}
 	o := &BuildOptions{Compression: c, Stored: true}
-	if list, err = comp.layerBlobs(ctx, o, ids, s.storedBlobs()); err != nil {
+	if list, err = comp.layerBlobs(ctx, o, ids); err != nil {
 		lease.Release()
 		return nil, nil, fmt.Errorf("layers' blobs: %w", content.ExplainFull(s.content.Dir(), err))
 	}

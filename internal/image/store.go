@@ -128,7 +128,7 @@ func (s *Store) mend(ctx context.Context) {
 				continue
 			}
 			if err := s.unpackBlob(ctx, r.manifest.Layers[i], l); err != nil {
-				slog.Warn("a layer is gone and cannot be unpacked again", "image", e.id.String(), "layer", l.String(), "err", err)
+				slog.Warn("a layer is gone and cannot be unpacked again: pull or build the image again", "image", e.id.String(), "layer", l.String(), "err", err)
 			}
 		}
 	}

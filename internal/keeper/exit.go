@@ -71,7 +71,9 @@ func (p *process) describe(s unix.WaitStatus, known bool, at time.Time) *task.Ex
 	default:
 		x.Code = s.ExitStatus()
 	}
-	if p.execID == "" && p.rt.CgroupPath != "" && (p.memory || x.Signal == int(unix.SIGKILL) || x.Unknown) {
+	// A shell tells of a program that was killed by its own status.
+	killed := x.Code == 128+int(unix.SIGKILL)
+	if p.execID == "" && p.rt.CgroupPath != "" && (p.memory || killed || x.Unknown) {
 		p.addMemory(x)
 	}
 	return x

@@ -62,7 +62,6 @@ func TestCyclesWithKillsLeaveNothing(t *testing.T) {
 		l.ok(l.m.Leave(ctx, id))
 		s.Close()
 	}
-	running = nil
 	l.crash(c, nil)
 	if n := len(l.m.fw.Ports()) + len(l.m.ports.held) + len(l.m.attached); n != 0 {
 		t.Errorf("left: rules %v, ports %v, containers %v", l.m.fw.Ports(), l.m.ports.held, l.m.attached)

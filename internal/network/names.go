@@ -114,20 +114,30 @@ func (m *Manager) Resolv(containerID string) (c ResolvConf, served bool, sockets
 	return a.resolv(c), true, a.takeFresh(), nil
 }
 
-// resumeNames goes on answering a container that ran on while there was no daemon.
-func (m *Manager) resumeNames(a *attachment, h *Held) error {
-	for _, e := range a.ends {
-		m.nameEndpoint(a, e)
+// resumeNames goes on answering the containers that ran on while there was no daemon: when all of them are known, or one
+// would hear that another does not exist.
+func (m *Manager) resumeNames(list []*attachment, running []Held) {
+	for i, a := range list {
+		a.served = m.names != nil && (len(running[i].Sockets) == 2 || m.wantsNames(a))
+		for _, e := range a.ends {
+			m.nameEndpoint(a, e)
+		}
 	}
-	if m.names == nil || len(h.Sockets) != 2 && !m.wantsNames(a) {
-		closeAll(h.Sockets)
-		return nil
+	for i, a := range list {
+		if err := m.resume(a, &running[i]); err != nil {
+			slog.Warn("a running container has no name server", "container", a.label(), "error", err)
+		}
 	}
-	a.served = true
-	if len(h.Sockets) == 2 {
+}
+
+func (m *Manager) resume(a *attachment, h *Held) error {
+	if a.served && len(h.Sockets) == 2 {
 		return m.names.Serve(a.id, dns.Sockets{UDP: h.Sockets[0], TCP: h.Sockets[1]}, dns.Client{Servers: a.servers})
 	}
 	closeAll(h.Sockets)
+	if !a.served {
+		return nil
+	}
 	// Nobody has kept them open, so that they are gone.
 	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", h.PID))
 	if err != nil {

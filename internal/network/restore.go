@@ -36,11 +36,10 @@ type Held struct {
 func (m *Manager) Restore(ctx context.Context, running []Held) error {
 	ports := map[firewall.Ports]firewall.Target{}
 	veths := map[string]*endpoint{}
-	for _, h := range running {
-		a := m.restoreOne(&h)
-		if err := m.resumeNames(a, &h); err != nil {
-			slog.Warn("a running container has no name server", "container", a.label(), "error", err)
-		}
+	list := make([]*attachment, len(running))
+	for i := range running {
+		a := m.restoreOne(&running[i])
+		list[i] = a
 		maps.Copy(ports, a.targets(a.ports))
 		for _, e := range a.ends {
 			if e.veth != "" {
@@ -48,6 +47,7 @@ func (m *Manager) Restore(ctx context.Context, running []Held) error {
 			}
 		}
 	}
+	m.resumeNames(list, running)
 	if m.links == nil {
 		m.startPools()
 		return nil

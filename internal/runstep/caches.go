@@ -169,10 +169,11 @@ func (c *Caches) writeMeta(one *cache) error {
 	if err := os.MkdirAll(filepath.Dir(file), 0o711); err != nil {
 		return err
 	}
-	if err := os.WriteFile(file+".new", raw, 0o600); err != nil {
+	tmp := c.temp() // Several directories of one cache may be made at a time.
+	if err := os.WriteFile(tmp, raw, 0o600); err != nil {
 		return err
 	}
-	return os.Rename(file+".new", file)
+	return os.Rename(tmp, file)
 }
 
 // discard moves a directory away and deletes it.

@@ -57,7 +57,7 @@ func (s *step) localMount(ctx context.Context, m *Mount, l *Local) error {
 // whose files they work on, such as git, do not trust another user's. Where the kernel cannot, it stays as it is.
 func (s *step) asRoots(root *sys.Root) *sys.Root {
 	st, err := root.Stat(".")
-	if err != nil || st.Uid == 0 && st.Gid == 0 || !copiesDetached() {
+	if err != nil || st.Uid == 0 && st.Gid == 0 || s.r.placed {
 		return root
 	}
 	mapped, err := sys.ShownAsRoots(root, int(st.Uid), int(st.Gid))

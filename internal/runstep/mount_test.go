@@ -296,7 +296,7 @@ func TestLocalBelongsToRoot(t *testing.T) {
 		w.ok(os.Chown(filepath.Join(dir, f), 1000, 1001))
 	}
 	w.ok(os.Chown(filepath.Join(dir, "other"), 7, 1001))
-	if !copiesDetached() {
+	if w.runner.placed {
 		t.Skip("this kernel copies no detached mounts")
 	}
 	if r, err := sys.OpenRoot(dir); err == nil {
@@ -322,6 +322,24 @@ func TestLocalBelongsToRoot(t *testing.T) {
 			out += "mine 0 0\nsub/new 0 0\n"
 		}
 		t.Run(c.name, func(t *testing.T) { w.want(w.request(script+more, m), out) })
+	}
+	w.leftovers()
+}
+
+// Kernels before 6.15 copy no mounts that are attached nowhere: there they get a place in the step's directory.
+func TestMountsWithPlaces(t *testing.T) {
+	w := newWorld(t)
+	w.runner.placed = true
+	dir := t.TempDir()
+	w.ok(os.WriteFile(filepath.Join(dir, "f"), []byte("context\n"), 0o644))
+	w.ok(os.WriteFile(filepath.Join(dir, "hidden"), nil, 0o644))
+	q := w.request("cat /stage/f /src/f /s; ls /src; echo x >/out/made; test -e /src/hidden || echo hidden",
+		bind("/stage", "", noOutput, true, w.layer("f", "stage\n")), bind("/out", "", 1, false), secretMount("/s", "token", false),
+		Mount{Mount: &pb.Mount{Dest: "/src", Output: noOutput}, Source: Source{Local: &Local{Dir: dir, Filter: treesum.Filter{Exclude: []string{"hidden"}}}}})
+	q.Secrets = secrets
+	made := w.want(q, "stage\ncontext\ns3cr3t-valuef\nhidden\n")
+	if w.files(made[0]) != "" || w.files(made[1]) != "made" {
+		t.Error(w.files(made[0]), w.files(made[1]))
 	}
 	w.leftovers()
 }

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/buildkit/solver/pb"
@@ -159,7 +158,7 @@ func descriptorPath(f *os.File) string { return fmt.Sprintf("/proc/%d/fd/%d", os
 
 // place gives a detached mount a place in the step's directory on kernels that copy no mount that has none (before 6.15).
 func (s *step) place(root *sys.Root) (*sys.Root, error) {
-	if copiesDetached() {
+	if !s.r.placed {
 		return root, nil
 	}
 	at := filepath.Join(s.dir, s.name())
@@ -180,7 +179,7 @@ func (s *step) place(root *sys.Root) (*sys.Root, error) {
 }
 
 // copiesDetached says whether this kernel copies mounts that are attached nowhere.
-var copiesDetached = sync.OnceValue(func() bool {
+func copiesDetached() bool {
 	f, err := memoryFS("4k")
 	if err != nil {
 		return false
@@ -192,7 +191,7 @@ var copiesDetached = sync.OnceValue(func() bool {
 	}
 	_ = unix.Close(fd)
 	return true
-})
+}
 
 // memoryFS makes a file system in memory that is attached nowhere, and that is not swapped out where the kernel can help it.
 func memoryFS(size string) (*os.File, error) {

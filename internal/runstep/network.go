@@ -73,14 +73,17 @@ func (s *step) nameFiles() (hosts, resolv string, err error) {
 	var names network.ResolvConf
 	if s.r.networks != nil {
 		h.Gateway = s.r.networks.Gateway()
+	}
+	switch {
+	case s.sandbox == nil: // the host's network
+		h.Gateway = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	case len(s.sandbox.Resolv.Servers) > 0:
+		names = s.sandbox.Resolv
+	}
+	if len(names.Servers) == 0 && s.r.networks != nil {
 		if names, err = s.r.networks.HostResolv(); err != nil {
 			return "", "", fmt.Errorf("name servers for build step: %w", err)
 		}
-	}
-	if s.sandbox == nil { // the host's network
-		h.Gateway = netip.AddrFrom4([4]byte{127, 0, 0, 1})
-	} else if len(s.sandbox.Resolv.Servers) > 0 {
-		names = s.sandbox.Resolv
 	}
 	content, err := network.RenderHosts(h)
 	if err != nil {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -226,4 +228,21 @@ func TestSweep(t *testing.T) {
 	w.leftovers()
 	w.runner = next
 	w.want(w.request("echo again"), "again\n")
+}
+
+func TestOutOfMemory(t *testing.T) {
+	w := newWorld(t)
+	group := "/sys/fs/cgroup/memory" + w.config.CgroupParent
+	if err := os.MkdirAll(group, 0o755); err != nil {
+		t.Skip("needs the memory controller of control groups, version 1:", err)
+	}
+	if err := os.WriteFile(filepath.Join(group, "memory.limit_in_bytes"), []byte("16777216"), 0o600); err != nil {
+		t.Skip("needs the memory controller of control groups, version 1:", err)
+	}
+	_, _, err := w.run(w.request("dd if=/dev/zero of=/dev/null bs=64M count=1; exit $?"))
+	var x *ExitError
+	if !errors.As(err, &x) || x.Code != 137 || !x.OOMKilled || !strings.Contains(err.Error(), "memory") {
+		t.Errorf("%v, %+v", err, x)
+	}
+	w.leftovers()
 }

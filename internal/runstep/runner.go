@@ -59,6 +59,7 @@ type Runner struct {
 	networks wiring
 	caches   *Caches
 	files    *files
+	placed   bool // mounts need a place on this kernel
 }
 
 // Open makes the directories, and takes away what an earlier process left of steps that it did not finish.
@@ -71,7 +72,7 @@ func Open(ctx context.Context, c Config) (*Runner, error) {
 }
 
 func open(ctx context.Context, c Config, tasks tasks, networks wiring) (_ *Runner, err error) {
-	r := &Runner{cfg: c, tasks: tasks, networks: networks}
+	r := &Runner{cfg: c, tasks: tasks, networks: networks, placed: !copiesDetached()}
 	for _, dir := range []string{r.stepsDir(), r.filesDir(), r.scratchDir()} {
 		if err := os.MkdirAll(dir, 0o711); err != nil {
 			return nil, fmt.Errorf("open step runner: %w", err)

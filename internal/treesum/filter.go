@@ -131,6 +131,10 @@ func (t *Tree) visible(n *Node) (bool, error) {
 
 // prune takes the directories out of which nothing passes.
 func (n *Node) prune() (left bool) {
+	if n.pruned {
+		return !n.maybe // others may be reading it
+	}
+	n.pruned = true
 	kept := n.kids[:0]
 	for _, k := range n.kids {
 		if !k.IsDir() || !k.read || k.prune() {

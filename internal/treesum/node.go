@@ -22,6 +22,7 @@ type Node struct {
 	kids   []*Node // of a directory that was read, sorted
 	read   bool
 	whole  bool // everything below was read
+	pruned bool // and what passes the filter is known of all of it
 	maybe  bool // passes the filter only if something below it does
 	gone   bool // vanished between listing and reading
 	summed bool

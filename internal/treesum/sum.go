@@ -184,7 +184,10 @@ func (r *reader) regular(ctx context.Context, dirfd int, n *Node) error {
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return errReplaced
 	}
-	n.fill(&st)
+	var now Node
+	if now.fill(&st); now.identity() != n.identity() || now.Mode != n.Mode || now.UID != n.UID || now.GID != n.GID {
+		n.fill(&st)
+	}
 	r.hash.Reset()
 	for {
 		m, err := unix.Read(fd, r.buf)
