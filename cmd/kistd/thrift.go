@@ -17,8 +17,8 @@ const (
 // restAfter is how long no request must have come before the daemon is idle.
 const restAfter = 2 * time.Second
 
-// thrift collects garbage seldom while containers are started and stopped, and gives the memory back when that has ceased.
-// Images are another matter: they need much memory at a time.
+// thrift collects garbage seldom while containers are started and images are built, and gives the memory back when that has
+// ceased. Pulling images is another matter: it needs much memory at a time.
 type thrift struct {
 	next http.Handler
 
@@ -27,10 +27,17 @@ type thrift struct {
 }
 
 func (t *thrift) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if strings.Contains(r.URL.Path, "/containers/") || strings.Contains(r.URL.Path, "/exec/") {
+	if busy(r.URL.Path) {
 		t.awake()
 	}
 	t.next.ServeHTTP(w, r)
+}
+
+// busy says that a request is worth memory: containers' lives, and builds, which answer in a few milliseconds when nothing
+// has changed.
+func busy(path string) bool {
+	return strings.Contains(path, "/containers/") || strings.Contains(path, "/exec/") ||
+		strings.HasSuffix(path, "/build") || strings.HasSuffix(path, "/grpc")
 }
 
 func (t *thrift) awake() {

@@ -3,6 +3,7 @@ package build
 import (
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"strconv"
 	"time"
@@ -129,4 +130,12 @@ func (j *job) products(res *gwclient.Result) (all []product, multi bool, err err
 		all = append(all, one)
 	}
 	return all, len(res.Refs) > 0, nil
+}
+
+// finish ends an output: one that is not whole shall not look as if it were.
+func finish(w io.WriteCloser, err error) error {
+	if a, ok := w.(interface{ Abort() error }); ok && err != nil {
+		return a.Abort()
+	}
+	return w.Close()
 }

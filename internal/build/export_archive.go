@@ -44,7 +44,7 @@ func (j *job) exportArchive(ctx context.Context, t *track, e Export, products []
 		built, err = j.b.cfg.Images.WriteBuild(ctx, o, docker, w)
 		return err
 	})
-	if err = errors.Join(err, w.Close()); err != nil {
+	if err = errors.Join(err, finish(w, err)); err != nil {
 		return nil, err
 	}
 	return told(built, o.Names)

@@ -87,7 +87,7 @@ func (j *job) exportTar(ctx context.Context, t *track, e Export, products []prod
 		return nil, errors.Join(err, closeTrees(list))
 	}
 	err = t.part("sending tarball", func() error { return writeTrees(ctx, list, epoch, w) })
-	return nil, errors.Join(err, w.Close(), closeTrees(list))
+	return nil, errors.Join(err, finish(w, err), closeTrees(list))
 }
 
 // writeTrees writes trees into one tar.

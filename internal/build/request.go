@@ -85,7 +85,8 @@ type Session interface {
 	SSH(ctx context.Context, id string) (net.Conn, error)
 	// Credentials for a registry; nil means none.
 	Credentials(ctx context.Context, host string) (*apiregistry.AuthConfig, error)
-	// Output opens where the file that an export of type oci, docker or tar makes goes.
+	// Output opens where the file that an export of type oci, docker or tar makes goes. If what it opens has an Abort method,
+	// that is called instead of Close when the export fails.
 	Output(ctx context.Context, export int, attrs map[string]string) (io.WriteCloser, error)
 	// OutputTrees takes the trees of a local export.
 	OutputTrees(ctx context.Context, export int, trees []Tree) error

@@ -5,8 +5,8 @@ import "sync"
 // departedKept is how many containers' exit codes outlive them.
 const departedKept = 1024
 
-// departed remembers how the containers ended that were removed last: a client whose daemon died while it waited for the end of
-// a container that is removed when it exits asks the next daemon, which may have removed it already.
+// departed remembers how the containers ended that were removed last at their exit: a client whose daemon died while it waited
+// asks the next one, which may have removed the container already, and died as well. The ledger has a copy.
 type departed struct {
 	mu    sync.Mutex // guards all below
 	codes map[string]int
@@ -16,21 +16,24 @@ type departed struct {
 
 func newDeparted() *departed { return &departed{codes: map[string]int{}} }
 
-func (d *departed) add(id string, code int) {
+// add returns the container that is forgotten for it, if there is one.
+func (d *departed) add(id string, code int) (forgotten string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if _, known := d.codes[id]; known {
 		d.codes[id] = code
-		return
+		return ""
 	}
 	if len(d.order) < departedKept {
 		d.order = append(d.order, id)
 	} else {
-		delete(d.codes, d.order[d.next])
+		forgotten = d.order[d.next]
+		delete(d.codes, forgotten)
 		d.order[d.next] = id
 		d.next = (d.next + 1) % departedKept
 	}
 	d.codes[id] = code
+	return forgotten
 }
 
 // code is that of a container by its full id.

@@ -107,7 +107,7 @@ func open(ctx context.Context, c Config, tasks tasks, networks wiring) (*Engine,
 	if c.Volumes != nil {
 		c.Volumes.NameOf = e.nameOf
 	}
-	if err := e.restore(ctx); err != nil {
+	if err := errors.Join(rows.recall(e.departed), e.restore(ctx)); err != nil {
 		e.background.close()
 		return nil, errors.Join(err, rows.close())
 	}

@@ -3,9 +3,12 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/kistdev/kist/internal/db"
 )
@@ -13,7 +16,14 @@ import (
 var (
 	definitions = db.Table[definition]{Name: "containers"}
 	states      = db.Table[state]{Name: "states"}
+	endings     = db.Table[farewell]{Name: "endings"}
 )
+
+// farewell is how a container ended that was removed at its exit.
+type farewell struct {
+	Code int
+	At   time.Time
+}
 
 // ledger keeps the containers' rows in two files: those that must survive the machine, written through to the disk, and
 // those of containers that are removed when they exit, which mean nothing after a reboot and are never waited for.
@@ -90,16 +100,65 @@ func (l *ledger) note(d *definition, s state) error {
 
 // forget deletes both rows.
 func (l *ledger) forget(d *definition) error {
+	return l.replace(d, func(*db.Tx) error { return nil })
+}
+
+// depart is forget that leaves word of how a container ended, and forgets another one's word.
+func (l *ledger) depart(d *definition, end farewell, another string) error {
+	return l.replace(d, func(tx *db.Tx) error {
+		if err := endings.Delete(tx, another); err != nil {
+			return err
+		}
+		return endings.Put(tx, d.ID, &end)
+	})
+}
+
+// replace deletes a container's rows and does more in the same transaction.
+func (l *ledger) replace(d *definition, more func(*db.Tx) error) error {
 	err := l.of(d).Batch(func(tx *db.Tx) error {
 		if err := definitions.Delete(tx, d.ID); err != nil {
 			return err
 		}
-		return states.Delete(tx, d.ID)
+		if err := states.Delete(tx, d.ID); err != nil {
+			return err
+		}
+		return more(tx)
 	})
 	if err != nil {
 		return fmt.Errorf("delete container %s: %w", d.ID, err)
 	}
 	return nil
+}
+
+// recall gives back what depart has left, the oldest first, and deletes what is too much.
+func (l *ledger) recall(to *departed) error {
+	ends := map[string]farewell{}
+	err := l.fleeting.View(func(tx *db.Tx) error {
+		return endings.Each(tx, func(id string, e *farewell) error {
+			ends[id] = *e
+			return nil
+		})
+	})
+	if err != nil || len(ends) == 0 {
+		return err
+	}
+	var old []string
+	for _, id := range slices.SortedFunc(maps.Keys(ends), func(a, b string) int { return ends[a].At.Compare(ends[b].At) }) {
+		if forgotten := to.add(id, ends[id].Code); forgotten != "" {
+			old = append(old, forgotten)
+		}
+	}
+	if len(old) == 0 {
+		return nil
+	}
+	return l.fleeting.Update(func(tx *db.Tx) error {
+		for _, id := range old {
+			if err := endings.Delete(tx, id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // all reads the containers of both files.

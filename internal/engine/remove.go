@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"syscall"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/events"
@@ -102,11 +103,10 @@ func (e *Engine) dismantle(ctx context.Context, c *container, volumes bool, code
 	if volumes {
 		e.removeVolumes(ctx, anonymous)
 	}
-	if err := e.ledger.forget(d); err != nil {
+	if err := e.forget(d, code); err != nil {
 		return err
 	}
 	e.emit(c, events.ActionDestroy, nil)
-	e.departed.add(c.id, code)
 	e.index.remove(c, d.Name)
 	c.finish(code)
 	c.gone.fire(code)
@@ -115,6 +115,14 @@ func (e *Engine) dismantle(ctx context.Context, c *container, volumes bool, code
 			e.tasks.Delete(ctx, c.id), e.unshare(d), e.cfg.Layers.Remove(ctx, c.id), e.removeImages(ctx, d), e.removeHome(c.id))
 	})
 	return nil
+}
+
+// forget deletes the container's rows. Somebody may wait for the end of one that is removed at its exit.
+func (e *Engine) forget(d *definition, code int) error {
+	if !d.HostConfig.AutoRemove {
+		return e.ledger.forget(d)
+	}
+	return e.ledger.depart(d, farewell{Code: code, At: time.Now().UTC()}, e.departed.add(d.ID, code))
 }
 
 // anonymous lists the volumes that were made for this container alone.

@@ -339,3 +339,15 @@ func TestCommitInterrupted(t *testing.T) {
 		})
 	}
 }
+
+// TestCommitGolden pins the diff id of a layer: the tars of layers must be the same wherever and whenever they are made.
+func TestCommitGolden(t *testing.T) {
+	s := open(t)
+	prepare(t, s, "c", baseLayer(t, s))
+	at := time.Unix(1_700_000_000, 0)
+	mounted(t, s, "c", func(dir string) { change(t, dir) })
+	const want = "sha256:6877b87363b47c6c07cfe82b2ba8c92c115c48c450b41a2c205fb234e9a8e1aa"
+	if got := commit(t, s, "c", CommitOptions{Epoch: &at}).DiffID; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}

@@ -25,14 +25,8 @@ func TestHalfMadeNetworks(t *testing.T) {
 	_, err = first.extend(b)
 	l.ok(err)
 	// A link without a row, and a row without its link.
-	_, err = makeBridge(first.links, "kist-orphan", c.lanAlias(strings.Repeat("f", 64)))
+	_, err = makeBridge(first.links, "kist-orphan", first.c.lanAlias(strings.Repeat("e", 64)))
 	l.ok(err)
-	if err := first.c.validate(); err != nil {
-		t.Fatal(err)
-	}
-	_, err = makeBridge(first.links, "kist-orphan2", first.c.lanAlias(strings.Repeat("e", 64)))
-	l.ok(err)
-	other := first.c.lanAlias("x")
 	_, err = makeBridge(first.links, "foreign", "kist network x of other")
 	l.ok(err)
 	l.ok(first.Close())
@@ -40,21 +34,13 @@ func TestHalfMadeNetworks(t *testing.T) {
 
 	l.m = l.open(c)
 	l.restore()
-	if other == "" {
-		t.Fatal("no alias")
-	}
 	l.link(b.name)
-	for _, name := range []string{"kist-orphan2"} {
-		if _, err := netlink.LinkByName(name); !errors.As(err, new(netlink.LinkNotFoundError)) {
-			t.Errorf("%s: %v", name, err)
-		}
+	if _, err := netlink.LinkByName("kist-orphan"); !errors.As(err, new(netlink.LinkNotFoundError)) {
+		t.Errorf("a bridge without a row: %v", err)
 	}
 	l.link("foreign")
 	if n := len(l.m.lans[id].link.parts); n != 2 {
 		t.Errorf("%d parts were found", n)
 	}
 	l.ok(netlink.LinkDel(l.link("foreign")))
-	if link, err := netlink.LinkByName("kist-orphan"); err == nil {
-		l.ok(netlink.LinkDel(link))
-	}
 }

@@ -147,9 +147,24 @@ func newWorld(t testing.TB) *world {
 	w.base, err = w.config.Layers.Ingest(context.Background(), busybox(t))
 	w.ok(err)
 	w.open()
-	t.Cleanup(func() { w.ok(cgroup.Prune(w.config.CgroupParent)) })
+	t.Cleanup(w.pruneGroups)
 	t.Cleanup(func() { w.ok(w.config.Tasks.Close()) })
 	return w
+}
+
+// pruneGroups removes the groups' parent, once the keeper, which removes groups behind, has removed the last of them.
+func (w *world) pruneGroups() {
+	w.Helper()
+	for range 200 {
+		w.ok(cgroup.Prune(w.config.CgroupParent))
+		left, err := filepath.Glob("/sys/fs/cgroup/*" + w.config.CgroupParent)
+		w.ok(err)
+		if _, err := os.Stat("/sys/fs/cgroup" + w.config.CgroupParent); len(left) == 0 && err != nil {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	w.Error("a control group is left:", w.config.CgroupParent)
 }
 
 // open starts the keeper's client and the runner, as the daemon does.

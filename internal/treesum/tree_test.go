@@ -430,3 +430,24 @@ func TestCancel(t *testing.T) {
 		t.Error("no error from an ended context")
 	}
 }
+
+// TestGolden pins the digest of a tree: when it changes, every build cache that is out there misses once.
+func TestGolden(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: owners")
+	}
+	dir := t.TempDir()
+	plant(t, dir, "src/main.go=package main", "src/run.sh=#!/bin/sh", "empty/", "link -> src/main.go")
+	for name, mode := range map[string]os.FileMode{".": 0o755, "src": 0o755, "empty": 0o700, "src/main.go": 0o644, "src/run.sh": 0o755} {
+		if err := os.Chmod(filepath.Join(dir, name), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := unix.Setxattr(filepath.Join(dir, "src/run.sh"), "user.k", []byte("v"), 0); err != nil {
+		t.Skip("needs extended attributes:", err)
+	}
+	const want = "sha256:df938412ad65172d8db66bb18236b29d3d3e0183fe448fbb5c701aca195a2707"
+	if got := sumOf(t, dir, Selection{Path: "/"}); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}

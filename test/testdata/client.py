@@ -16,6 +16,18 @@ assert images[0].tags == ["kist.test/busybox:latest"], images[0].tags
 assert "up" in [x.name for x in c.containers.list()]
 
 assert c.containers.run("kist.test/busybox", ["echo", "hello"], remove=True) == b"hello\n"
+
+# A build, by the endpoint of docker's classic builder.
+built, lines = c.images.build(fileobj=io.BytesIO(b"FROM kist.test/busybox\nARG A\nRUN echo $A >/a\nCMD cat /a\n"), tag="py:built", buildargs={"A": "of python"})
+assert built.tags == ["py:built"], built.tags
+assert any(x.get("stream", "").startswith("Step 3/4 : RUN") for x in lines)
+assert c.containers.run("py:built", remove=True) == b"of python\n"
+try:
+    c.images.build(fileobj=io.BytesIO(b"FROM kist.test/busybox\nRUN exit 5\n"))
+    raise AssertionError("no error")
+except docker.errors.BuildError as e:
+    assert "returned a non-zero code: 5" in e.msg, e.msg
+c.images.remove("py:built")
 try:
     c.containers.run("kist.test/busybox", ["sh", "-c", "echo bad >&2; exit 3"], remove=True)
     raise AssertionError("no error")
