@@ -192,3 +192,19 @@ func sum(raw []byte) string {
 	s := sha256.Sum256(raw)
 	return hex.EncodeToString(s[:])
 }
+
+// Tiers is Debian with Python and PostgreSQL: what the parts of a web application need.
+var Tiers = Recipe{
+	Name: "kist.test/tiers:latest", File: "tiers", Config: config("python3"), Plain: true,
+	Layers: append(Debian.Layers[:1:1], Step{"apt-get install python3 python3-psycopg2 postgresql", func(ctx context.Context, root string) error {
+		// The server must not be started where its package is installed.
+		policy := filepath.Join(root, "usr/sbin/policy-rc.d")
+		if err := os.WriteFile(policy, []byte("#!/bin/sh\nexit 101\n"), 0o755); err != nil {
+			return err
+		}
+		if err := install("python3", "python3-psycopg2", "postgresql").Make(ctx, root); err != nil {
+			return err
+		}
+		return os.Remove(policy)
+	}}),
+}

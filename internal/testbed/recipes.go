@@ -88,7 +88,7 @@ http.server.ThreadingHTTPServer(("", 8080), Handler).serve_forever()
 // Recipes are all images by file name.
 func Recipes() map[string]Recipe {
 	all := map[string]Recipe{}
-	for _, r := range []Recipe{Busybox, Debian, Python, Science, Web, Golang, Node, Pip} {
+	for _, r := range []Recipe{Busybox, Debian, Python, Science, Web, Golang, Node, Pip, Tiers} {
 		all[r.File] = r
 	}
 	return all
