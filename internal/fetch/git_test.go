@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,7 +21,7 @@ type upstream struct {
 	*testing.T
 	dir  string
 	url  string
-	auth string
+	auth atomic.Pointer[string] // what clients must say; nil: nothing
 }
 
 func newUpstream(t *testing.T) *upstream {
@@ -38,7 +39,7 @@ func newUpstream(t *testing.T) *upstream {
 	u := &upstream{T: t, dir: t.TempDir()}
 	h := &cgi.Handler{Path: backend, Env: []string{"GIT_PROJECT_ROOT=" + u.dir, "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*"}}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if u.auth != "" && r.Header.Get("Authorization") != u.auth {
+		if auth := u.auth.Load(); auth != nil && r.Header.Get("Authorization") != *auth {
 			w.WriteHeader(http.StatusUnauthorized)
 			return
 		}
@@ -221,7 +222,7 @@ func TestGitSubmodulesAndAuth(t *testing.T) {
 	u.commit("r", "main", "1")
 	u.git("r", "submodule", "add", "-q", u.url+"/lib/.git", "vendor/lib")
 	u.git("r", "commit", "-q", "-m", "with submodule")
-	u.auth = "Bearer tok"
+	u.auth.Store(new("Bearer tok"))
 	s := open(t, Config{})
 	r := Repository{Remote: u.url + "/r/.git", AuthHeader: "Bearer tok"}
 	c, err := s.ResolveCommit(t.Context(), r)
@@ -241,7 +242,8 @@ func TestGitSubmodulesAndAuth(t *testing.T) {
 	if _, err := s.ResolveCommit(t.Context(), r); err == nil || strings.Contains(err.Error(), "other") {
 		t.Error(err)
 	}
-	r.AuthHeader, r.Token, u.auth = "", "secret", "Basic eC1hY2Nlc3MtdG9rZW46c2VjcmV0"
+	r.AuthHeader, r.Token = "", "secret"
+	u.auth.Store(new("Basic eC1hY2Nlc3MtdG9rZW46c2VjcmV0"))
 	_, err = s.ResolveCommit(t.Context(), r)
 	ok(t, err)
 }

@@ -146,12 +146,15 @@ func (m *Manager) sit(a *attachment, w *wanted, index int) (_ *endpoint, err err
 		return nil, err
 	}
 	e := &endpoint{id: newID(), lan: w.lan, owner: a.label(), ifName: w.ifName, index: index, mac: w.mac}
-	if err := m.enter(a, e); err != nil {
+	// What others see until it is complete.
+	seat := &endpoint{id: e.id, lan: e.lan, owner: e.owner}
+	if err := m.enter(a, seat); err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			m.vacateSeat(a, e)
+			m.vacateSeat(a, seat)
+			m.letGo(e)
 		}
 	}()
 	had4, had6 := m.reclaim(w.lan, a.id)
@@ -188,6 +191,12 @@ func (m *Manager) sit(a *attachment, w *wanted, index int) (_ *endpoint, err err
 	e.name(a, aliases)
 	e.links = linkNames(links)
 	e.describe(w.settings)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e.lan.ends[a.id] != seat {
+		return nil, fmt.Errorf("network %s: the container was disconnected meanwhile: %w", e.lan.Name, errdefs.ErrConflict)
+	}
+	e.lan.ends[a.id] = e
 	return e, nil
 }
 
