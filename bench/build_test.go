@@ -81,6 +81,16 @@ func (b *builders) rows(context string, flags ...string) []*row {
 	return rows
 }
 
+// buildx is the build by Docker through its buildx plug-in, where that was built.
+func (b *builders) buildx(context string) []*row {
+	for i, p := range b.list {
+		if strings.HasPrefix(b.name[i], "docker") && testbed.Tool("docker-buildx") != "" {
+			return []*row{{name: "docker buildx build", run: p.runner("buildx", "build", "-q", "-t", "bench", context)}}
+		}
+	}
+	return nil
+}
+
 // context makes a directory with a Dockerfile.
 func (b *builders) context(name, dockerfile string) string {
 	b.t.Helper()
@@ -142,7 +152,7 @@ func TestBuildSteps(t *testing.T) {
 	want(t, "build")
 	b := newBuilders(t, true, testbed.Busybox)
 	cached := b.context("sixty", steps(59, "RUN echo %d"))
-	rows := b.rows(cached)
+	rows := append(b.rows(cached), b.buildx(cached)...)
 	race(5, rows)
 	report(t, "build: nothing changed, 60 steps, whole command", rows)
 
@@ -214,7 +224,7 @@ func TestBuildInstall(t *testing.T) {
 RUN echo 'deb [trusted=yes] file:/debs ./' > /etc/apt/sources.list && rm -rf /etc/apt/sources.list.d && \
     apt-get update && apt-get install -y --no-install-recommends python3
 `), "--no-cache")
-	race(1, rows)
+	race(3, rows)
 	report(t, "build: apt-get install python3 from a local package cache, no cache", rows)
 	b.memory()
 }

@@ -87,6 +87,7 @@ func byHand(t *testing.T) *wired {
 	w.server = fmt.Sprintf("/proc/%d/root/run/netns/hand2", h.PID())
 	w.peer = fmt.Sprintf("/proc/%d/root/run/netns/hand3", h.PID())
 	script := `set -e
+mkdir -p /run/netns; mount -t tmpfs tmpfs /run/netns # this host's own names
 ip link add hand0 type bridge; ip addr add 10.123.0.1/24 dev hand0; ip link set hand0 up
 for n in 2 3; do
 	ip netns add hand$n
