@@ -135,37 +135,12 @@ func (r *Reference) ReadDir(ctx context.Context, req gwclient.ReadDirRequest) ([
 
 func describe(root *sys.Root, name string, st unix.Stat_t) *fstypes.Stat {
 	s := &fstypes.Stat{
-		Path: path.Base(name), Mode: uint32(goMode(st.Mode)), Uid: st.Uid, Gid: st.Gid, Size: st.Size, ModTime: st.Mtim.Nano(),
+		Path: path.Base(name), Mode: uint32(sys.FileMode(st.Mode)), Uid: st.Uid, Gid: st.Gid, Size: st.Size, ModTime: st.Mtim.Nano(),
 	}
 	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
 		s.Linkname, _ = root.Readlink(name) // It may have gone; then nothing is told.
 	}
 	return s
-}
-
-// goMode turns the kernel's mode into the one that the protocol has.
-func goMode(m uint32) os.FileMode {
-	mode := os.FileMode(m & 0o777)
-	switch m & unix.S_IFMT {
-	case unix.S_IFDIR:
-		mode |= os.ModeDir
-	case unix.S_IFLNK:
-		mode |= os.ModeSymlink
-	case unix.S_IFIFO:
-		mode |= os.ModeNamedPipe
-	case unix.S_IFSOCK:
-		mode |= os.ModeSocket
-	case unix.S_IFCHR:
-		mode |= os.ModeDevice | os.ModeCharDevice
-	case unix.S_IFBLK:
-		mode |= os.ModeDevice
-	}
-	for bit, flag := range map[uint32]os.FileMode{unix.S_ISUID: os.ModeSetuid, unix.S_ISGID: os.ModeSetgid, unix.S_ISVTX: os.ModeSticky} {
-		if m&bit != 0 {
-			mode |= flag
-		}
-	}
-	return mode
 }
 
 // look makes the result and opens it. A file that the context does not give is not there.

@@ -119,17 +119,26 @@ func platformOf(p *pb.Platform) *ocispec.Platform {
 	return &spec
 }
 
+// reference enters the caller's build and finds a result of it; leave is to be called when there is no error.
+func (bs *bridges) reference(ctx context.Context, id string) (ref gwclient.Reference, in context.Context, leave func(), err error) {
+	b, in, leave, err := bs.enter(ctx)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if ref, err = b.get(id); err != nil {
+		leave()
+		return nil, nil, nil, err
+	}
+	return ref, in, leave, nil
+}
+
 // ReadFile implements LLBBridge.
 func (bs *bridges) ReadFile(ctx context.Context, r *gateway.ReadFileRequest) (*gateway.ReadFileResponse, error) {
-	b, ctx, leave, err := bs.enter(ctx)
+	ref, ctx, leave, err := bs.reference(ctx, r.Ref)
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
-	ref, err := b.get(r.Ref)
-	if err != nil {
-		return nil, err
-	}
 	req := gwclient.ReadRequest{Filename: r.FilePath}
 	if r.Range != nil {
 		req.Range = &gwclient.FileRange{Offset: int(r.Range.Offset), Length: int(r.Range.Length)}
@@ -146,45 +155,33 @@ func (bs *bridges) ReadFile(ctx context.Context, r *gateway.ReadFileRequest) (*g
 
 // ReadDir implements LLBBridge.
 func (bs *bridges) ReadDir(ctx context.Context, r *gateway.ReadDirRequest) (*gateway.ReadDirResponse, error) {
-	b, ctx, leave, err := bs.enter(ctx)
+	ref, ctx, leave, err := bs.reference(ctx, r.Ref)
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
-	ref, err := b.get(r.Ref)
-	if err != nil {
-		return nil, err
-	}
 	entries, err := ref.ReadDir(ctx, gwclient.ReadDirRequest{Path: r.DirPath, IncludePattern: r.IncludePattern})
 	return &gateway.ReadDirResponse{Entries: entries}, err
 }
 
 // StatFile implements LLBBridge.
 func (bs *bridges) StatFile(ctx context.Context, r *gateway.StatFileRequest) (*gateway.StatFileResponse, error) {
-	b, ctx, leave, err := bs.enter(ctx)
+	ref, ctx, leave, err := bs.reference(ctx, r.Ref)
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
-	ref, err := b.get(r.Ref)
-	if err != nil {
-		return nil, err
-	}
 	st, err := ref.StatFile(ctx, gwclient.StatRequest{Path: r.Path})
 	return &gateway.StatFileResponse{Stat: st}, err
 }
 
 // Evaluate implements LLBBridge.
 func (bs *bridges) Evaluate(ctx context.Context, r *gateway.EvaluateRequest) (*gateway.EvaluateResponse, error) {
-	b, ctx, leave, err := bs.enter(ctx)
+	ref, ctx, leave, err := bs.reference(ctx, r.Ref)
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
-	ref, err := b.get(r.Ref)
-	if err != nil {
-		return nil, err
-	}
 	return &gateway.EvaluateResponse{}, ref.Evaluate(ctx)
 }
 

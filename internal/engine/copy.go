@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kistdev/kist/internal/archive"
+	"github.com/kistdev/kist/internal/sys"
 )
 
 // PutArchiveOptions for PutArchive.
@@ -45,7 +46,7 @@ func (v *view) stat(c *container, file string) (*docker.PathStat, error) {
 		return nil, v.failure(c, file, err)
 	}
 	s := &docker.PathStat{
-		Name: path.Base(path.Clean("/" + file)), Size: st.Size, Mode: fileMode(st.Mode),
+		Name: path.Base(path.Clean("/" + file)), Size: st.Size, Mode: sys.FileMode(st.Mode),
 		Mtime: time.Unix(st.Mtim.Unix()),
 	}
 	if s.Mode&os.ModeSymlink != 0 {
@@ -71,31 +72,6 @@ func (v *view) failure(c *container, file string, err error) error {
 		return fmt.Errorf("%s is on a read-only file system: %w", file, errdefs.ErrPermissionDenied)
 	}
 	return err
-}
-
-// fileMode is the kernel's mode as Go's.
-func fileMode(mode uint32) os.FileMode {
-	m := os.FileMode(mode & 0o777)
-	switch mode & unix.S_IFMT {
-	case unix.S_IFDIR:
-		m |= os.ModeDir
-	case unix.S_IFLNK:
-		m |= os.ModeSymlink
-	case unix.S_IFBLK:
-		m |= os.ModeDevice
-	case unix.S_IFCHR:
-		m |= os.ModeDevice | os.ModeCharDevice
-	case unix.S_IFIFO:
-		m |= os.ModeNamedPipe
-	case unix.S_IFSOCK:
-		m |= os.ModeSocket
-	}
-	for bit, flag := range map[uint32]os.FileMode{unix.S_ISUID: os.ModeSetuid, unix.S_ISGID: os.ModeSetgid, unix.S_ISVTX: os.ModeSticky} {
-		if mode&bit != 0 {
-			m |= flag
-		}
-	}
-	return m
 }
 
 // GetArchive writes a file or directory of the container as a tar. begin is called when it is known to be there.

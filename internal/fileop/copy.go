@@ -14,6 +14,7 @@ import (
 	mode "github.com/tonistiigi/dchapes-mode"
 	"golang.org/x/sys/unix"
 
+	"github.com/kistdev/kist/internal/sys"
 	"github.com/kistdev/kist/internal/treesum"
 )
 
@@ -57,7 +58,7 @@ func newCopier(d *dest, sel *treesum.Selected, c *pb.FileActionCopy, who *owner,
 		if err != nil {
 			return nil, fmt.Errorf("mode %q: %w: %w", c.ModeStr, err, errdefs.ErrInvalidArgument)
 		}
-		cp.mode = func(m uint32) uint32 { return permissions(set.Apply(fileMode(m))) }
+		cp.mode = func(m uint32) uint32 { return permissions(set.Apply(sys.FileMode(m))) }
 	case c.Mode != -1:
 		cp.mode = func(uint32) uint32 { return uint32(c.Mode) & 0o7777 }
 		cp.parents = uint32(c.Mode) & 0o777
@@ -68,22 +69,6 @@ func newCopier(d *dest, sel *treesum.Selected, c *pb.FileActionCopy, who *owner,
 		cp.parents = 0o755
 	}
 	return cp, nil
-}
-
-// fileMode is what Go calls the mode of a file.
-func fileMode(m uint32) os.FileMode {
-	f := os.FileMode(m & 0o777)
-	for bit, is := range map[uint32]os.FileMode{
-		unix.S_ISUID: os.ModeSetuid, unix.S_ISGID: os.ModeSetgid, unix.S_ISVTX: os.ModeSticky,
-	} {
-		if m&bit != 0 {
-			f |= is
-		}
-	}
-	if m&unix.S_IFMT == unix.S_IFDIR {
-		f |= os.ModeDir
-	}
-	return f
 }
 
 // permissions are the bits that chmod(2) sets.

@@ -183,7 +183,7 @@ func likeFirst(head []byte, dir string) error {
 	if err != nil || h.Typeflag != tar.TypeDir || path.Clean(h.Name) != "." {
 		return nil //nolint:nilerr // It begins with something else, and was read to its end already.
 	}
-	return errors.Join(os.Chown(dir, h.Uid, h.Gid), os.Chmod(dir, fileMode(uint32(h.Mode)))) //nolint:gosec // the low bits matter
+	return errors.Join(os.Chown(dir, h.Uid, h.Gid), os.Chmod(dir, sys.FileMode(uint32(h.Mode)))) //nolint:gosec // the low bits matter
 }
 
 // Export writes the cache called id, by its key or by the name in the Dockerfile, as a tar; of several of that name the one

@@ -91,18 +91,7 @@ func likeTop(from *sys.Root, name, dir string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(os.Chown(dir, int(st.Uid), int(st.Gid)), os.Chmod(dir, fileMode(st.Mode)))
-}
-
-// fileMode turns the kernel's permission bits into Go's.
-func fileMode(mode uint32) os.FileMode {
-	m := os.FileMode(mode & 0o777)
-	for bit, flag := range map[uint32]os.FileMode{0o4000: os.ModeSetuid, 0o2000: os.ModeSetgid, 0o1000: os.ModeSticky} {
-		if mode&bit != 0 {
-			m |= flag
-		}
-	}
-	return m
+	return errors.Join(os.Chown(dir, int(st.Uid), int(st.Gid)), os.Chmod(dir, sys.FileMode(st.Mode)))
 }
 
 // cacheUse is the wish for a cache.
