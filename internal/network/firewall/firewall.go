@@ -47,10 +47,11 @@ func (f *Firewall) open() error {
 	return nil
 }
 
-// prepare learns the socket's port id and lets it send as much at once as ten thousand ports are.
+// prepare learns the socket's port id and lets it send as much at once as ten thousand ports are, and receive what the kernel
+// answers to it: for each rule an echo of it comes back, and all of them are there before the first one is read.
 func (f *Firewall) prepare(c *netlink.Conn) error {
 	const batch = 8 << 20
-	if err := c.SetWriteBuffer(batch); err != nil {
+	if err := errors.Join(c.SetWriteBuffer(batch), c.SetReadBuffer(4*batch)); err != nil {
 		return err
 	}
 	raw, err := c.SyscallConn()

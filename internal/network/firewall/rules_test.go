@@ -185,3 +185,30 @@ func TestThousandsOfPorts(t *testing.T) {
 		t.Errorf("%d ports are left", len(f.table.Ports))
 	}
 }
+
+// The kernel answers each rule of a transaction with a copy of it, before the first answer is read.
+func TestHundredsOfNetworks(t *testing.T) {
+	needRoot(t)
+	host, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer host.Close()
+	f, err := Open(host, Table{Name: "nets"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	defer f.Remove()
+	var bridges []Bridge
+	for n := range byte(250) {
+		subnet := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, n, 0, 0}), 24)
+		bridges = append(bridges, Bridge{Name: fmt.Sprintf("br%d", n), Subnets: []netip.Prefix{subnet}, Masquerade: true})
+		if n%50 != 49 {
+			continue
+		}
+		if err := f.SetBridges(bridges); err != nil {
+			t.Fatalf("%d networks: %v", len(bridges), err)
+		}
+	}
+}
