@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kistdev/kist/internal/sys"
 )
 
 // facts are what a program depends on besides the specification: the kernel's and this process's abilities.
@@ -53,7 +55,7 @@ func readFacts() *facts {
 	f.AppArmorDir = exists("/proc/self/attr/apparmor/exec")
 	f.SELinux = exists("/sys/fs/selinux/enforce")
 	f.Kcore = exists("/proc/kcore")
-	f.LayerOption = overlayTakesLayers()
+	f.LayerOption = sys.OverlayAppends()
 	f.OOMScoreMin = -1000
 	if n, err := strconv.Atoi(firstLine("/proc/self/oom_score_adj")); err == nil && f.Caps&(1<<unix.CAP_SYS_RESOURCE) == 0 {
 		f.OOMScoreMin = n
@@ -61,15 +63,6 @@ func readFacts() *facts {
 	f.readLimits()
 	f.readHierarchies()
 	return f
-}
-
-func overlayTakesLayers() bool {
-	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
-	if err != nil {
-		return true // the set-up will tell what is wrong
-	}
-	defer unix.Close(fs)
-	return unix.FsconfigSetString(fs, "lowerdir+", "/") == nil
 }
 
 func (f *facts) readLimits() {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
@@ -13,6 +14,9 @@ import (
 // Mount makes a mount that is attached nowhere: it lives as long as the descriptor. On kernels without lowerdir+ (before
 // 6.8), or with paths that fsconfig does not take, it is mounted for a moment on the directory that place makes.
 func (o Overlay) Mount(place func() (dir string, release func(), err error)) (*os.File, error) {
+	if !OverlayAppends() {
+		return o.MountOld(place)
+	}
 	fsfd, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("fsopen overlay: %w", err)
@@ -34,6 +38,17 @@ func (o Overlay) Mount(place func() (dir string, release func(), err error)) (*o
 	}
 	return os.NewFile(uintptr(fd), "overlay"), nil
 }
+
+// OverlayAppends says whether overlayfs takes its layers one by one through fsconfig (lowerdir+, Linux 6.8). Before Linux 6.6
+// fsconfig takes whatever it is told, and the mount fails: so an option that nobody knows has to be refused, too.
+var OverlayAppends = sync.OnceValue(func() bool {
+	fsfd, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return true // The mount will tell what is wrong.
+	}
+	defer func() { _ = unix.Close(fsfd) }()
+	return unix.FsconfigSetString(fsfd, "no such option", "") != nil && unix.FsconfigSetString(fsfd, "lowerdir+", "/") == nil
+})
 
 // configure tells overlayfs its options. Renamed directories and files copied up by half would make layers that no
 // archive can express, whatever the host's defaults are.
