@@ -52,7 +52,7 @@ func openBridge(h *netlink.Handle, c *Config, lans []row) (*bridge, netip.Prefix
 		return nil, netip.Prefix{}, err
 	}
 	if link == nil {
-		if link, err = makeBridge(h, c.Bridge, c.alias()); err != nil {
+		if link, err = makeBridge(h, c.Bridge, c.alias(), randomMAC()); err != nil {
 			return nil, netip.Prefix{}, err
 		}
 	}
@@ -127,10 +127,10 @@ func findBridge(h *netlink.Handle, c *Config) (netlink.Link, error) {
 	}
 }
 
-func makeBridge(h *netlink.Handle, name, alias string) (netlink.Link, error) {
+func makeBridge(h *netlink.Handle, name, alias string, mac net.HardwareAddr) (netlink.Link, error) {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = name
-	attrs.HardwareAddr = randomMAC() // else it would change with the ports, under everybody's ARP caches
+	attrs.HardwareAddr = mac // else it would change with the ports, under everybody's ARP caches
 	if err := h.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil && !errors.Is(err, unix.EEXIST) {
 		return nil, fmt.Errorf("make bridge %s: %w", name, err)
 	}
@@ -357,6 +357,11 @@ func forward6() error {
 func randomMAC() net.HardwareAddr {
 	mac := make(net.HardwareAddr, 6)
 	rand.Read(mac)
+	return localMAC(mac)
+}
+
+// localMAC makes the address a locally administered unicast one.
+func localMAC(mac net.HardwareAddr) net.HardwareAddr {
 	mac[0] = mac[0]&^1 | 2
 	return mac
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"net"
 	"net/netip"
 	"path/filepath"
 	"regexp"
@@ -85,6 +86,13 @@ func (c *Config) alias() string { return "kist bridge of " + c.Instance }
 
 // lanAlias marks the bridge of a user's network.
 func (c *Config) lanAlias(id string) string { return "kist network " + id + " of " + c.Instance }
+
+// linkMAC is the address of a bridge that has its name from us. The kernel gives a new link its name and address at once, its
+// alias later: by the address a bridge is known that was made when the daemon died.
+func (c *Config) linkMAC(name string) net.HardwareAddr {
+	sum := sha256.Sum256([]byte("kist bridge\x00" + c.Instance + "\x00" + name))
+	return localMAC(sum[:6])
+}
 
 // partPrefix starts the names of the bridges that make others larger.
 func (c *Config) partPrefix() string { return c.Instance + "x" }

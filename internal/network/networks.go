@@ -191,7 +191,7 @@ func (m *Manager) Prune(ctx context.Context, f filter.Args) (network.PruneReport
 		}
 		report.NetworksDeleted = append(report.NetworksDeleted, l.Name)
 	}
-	if len(idle) > 0 && m.c.Events != nil {
+	if m.c.Events != nil {
 		m.c.Events.Emit(events.NetworkEventType, events.ActionPrune, "", map[string]string{"reclaimed": "0"})
 	}
 	return report, nil

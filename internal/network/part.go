@@ -89,7 +89,7 @@ func (m *Manager) extend(b *bridge) (_ *part, err error) {
 			_ = m.rt.removeAll([]string{name, inner})
 		}
 	}()
-	link, err := makeBridge(m.links, name, alias)
+	link, err := makeBridge(m.links, name, alias, m.c.linkMAC(name))
 	if err != nil {
 		return nil, err
 	}

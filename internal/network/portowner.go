@@ -120,6 +120,27 @@ func parseSocketAddress(s string) (netip.Addr, uint16, bool) {
 	return a.Unmap(), uint16(n), ok
 }
 
+// PortHolder finds the process that listens on a TCP port of the host.
+func PortHolder(at netip.AddrPort) (name string, pid int, ok bool) {
+	return processOf(socketsOn(firewall.One(at.Addr(), network.TCP, at.Port())))
+}
+
+// SocketHolder finds the process that listens on a unix socket.
+func SocketHolder(path string) (name string, pid int, ok bool) {
+	b, err := os.ReadFile("/proc/thread-self/net/unix")
+	if err != nil {
+		return "", 0, false
+	}
+	var list []socket
+	for l := range strings.Lines(string(b)) {
+		// Num RefCount Protocol Flags Type St Inode Path; it is called as it was when it was bound.
+		if f := strings.Fields(l); len(f) == 8 && (f[7] == path || f[7] == path+".new") {
+			list = append(list, socket{inode: f[6]})
+		}
+	}
+	return processOf(list)
+}
+
 // processOf finds a process that has one of the sockets open.
 func processOf(sockets []socket) (name string, pid int, ok bool) {
 	links := make([]string, len(sockets))

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -26,7 +27,11 @@ func (m *Manager) raise(l *lan) (err error) {
 	made := errors.As(err, new(netlink.LinkNotFoundError))
 	switch {
 	case made:
-		if link, err = makeBridge(m.links, l.bridge, alias); err != nil {
+		mac := m.c.linkMAC(l.bridge)
+		if l.Options[optBridgeName] != "" { // Other hosts may have one of that name.
+			mac = randomMAC()
+		}
+		if link, err = makeBridge(m.links, l.bridge, alias, mac); err != nil {
 			return err
 		}
 	case err != nil:
@@ -158,9 +163,11 @@ func (m *Manager) tidy() error {
 	m.mu.Unlock()
 	var stale []string
 	for _, l := range links {
-		alias := l.Attrs().Alias
-		if strings.HasPrefix(alias, "kist network ") && strings.HasSuffix(alias, " of "+m.c.Instance) && !known[alias] {
-			stale = append(stale, l.Attrs().Name)
+		attrs := l.Attrs()
+		unmarked := attrs.Alias == "" && l.Type() == "bridge" && bytes.Equal(attrs.HardwareAddr, m.c.linkMAC(attrs.Name))
+		ours := strings.HasPrefix(attrs.Alias, "kist network ") && strings.HasSuffix(attrs.Alias, " of "+m.c.Instance)
+		if unmarked || ours && !known[attrs.Alias] {
+			stale = append(stale, attrs.Name)
 		}
 	}
 	if err := m.rt.removeAll(stale); err != nil {

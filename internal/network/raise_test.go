@@ -25,9 +25,11 @@ func TestHalfMadeNetworks(t *testing.T) {
 	_, err = first.extend(b)
 	l.ok(err)
 	// A link without a row, and a row without its link.
-	_, err = makeBridge(first.links, "kist-orphan", first.c.lanAlias(strings.Repeat("e", 64)))
+	_, err = makeBridge(first.links, "kist-orphan", first.c.lanAlias(strings.Repeat("e", 64)), randomMAC())
 	l.ok(err)
-	_, err = makeBridge(first.links, "foreign", "kist network x of other")
+	_, err = makeBridge(first.links, "foreign", "kist network x of other", randomMAC())
+	l.ok(err)
+	_, err = makeBridge(first.links, "kist-unmarked", "", first.c.linkMAC("kist-unmarked")) // killed before the alias
 	l.ok(err)
 	l.ok(first.Close())
 	l.ok(netlink.LinkDel(l.link(b.name)))
@@ -35,8 +37,10 @@ func TestHalfMadeNetworks(t *testing.T) {
 	l.m = l.open(c)
 	l.restore()
 	l.link(b.name)
-	if _, err := netlink.LinkByName("kist-orphan"); !errors.As(err, new(netlink.LinkNotFoundError)) {
-		t.Errorf("a bridge without a row: %v", err)
+	for _, name := range []string{"kist-orphan", "kist-unmarked"} {
+		if _, err := netlink.LinkByName(name); !errors.As(err, new(netlink.LinkNotFoundError)) {
+			t.Errorf("a bridge without a row, %s: %v", name, err)
+		}
 	}
 	l.link("foreign")
 	if n := len(l.m.lans[id].link.parts); n != 2 {
