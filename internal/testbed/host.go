@@ -31,6 +31,9 @@ const hostRole = "KIST_TESTBED_HOST"
 
 // Main is called first in TestMain: it plays the roles that the testbed re-executes the test binary for.
 func Main() {
+	if os.Getenv(machineScript) != "" && os.Getpid() == 1 {
+		machineMain()
+	}
 	if os.Getenv(hostRole) == "" {
 		return
 	}
@@ -129,16 +132,21 @@ func NewHost(t testing.TB) *Host {
 	return h
 }
 
-// plugIn gives docker's command buildx, where it has been built.
+// plugIn gives docker's command buildx and compose, where they have been built.
 func plugIn(dir string) error {
-	path := Tool("docker-buildx")
-	if path == "" {
-		return nil
-	}
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
-	return os.Symlink(path, filepath.Join(dir, "docker-buildx"))
+	for _, name := range []string{"docker-buildx", "docker-compose"} {
+		path := Tool(name)
+		if path == "" {
+			continue
+		}
+		if err := os.Symlink(path, filepath.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // boot starts the host's first process.
