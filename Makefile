@@ -9,9 +9,9 @@ BUILD = $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 
 .PHONY: build clients test unit e2e race lint bench fuzz demo deps images cross static tidy help install
 
-build: ## bin/kist and bin/kistd
+build: ## bin/kist, bin/kistd and bin/kist-compose
 	@mkdir -p bin
-	$(BUILD) -o bin/ ./cmd/kist ./cmd/kistd
+	$(BUILD) -o bin/ ./cmd/kist ./cmd/kistd ./cmd/kist-compose
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,8 +19,8 @@ help: ## this list
 deps: ## Debian packages that tests and examples need (as root)
 	@scripts/deps
 
-clients: ## docker's newest command and buildx, for the tests
-	@scripts/clients || echo "clients: not built; the tests that need them are skipped" >&2
+clients: ## the clients that people use, for the tests
+	@scripts/clients || echo "clients: not all are there; the tests that need them are skipped" >&2
 
 images: build ## the images that tests and examples use, from Debian packages
 	$(GO) run ./internal/testbed/cmd/images busybox web
@@ -53,6 +53,7 @@ fuzz: ## each fuzz target for a while
 cross: ## the other architecture builds
 	GOARCH=arm64 $(GO) build -o /dev/null ./cmd/kist
 	GOARCH=arm64 $(GO) build -o /dev/null ./cmd/kistd
+	GOARCH=arm64 $(GO) build -o /dev/null ./cmd/kist-compose
 	GOARCH=arm64 $(GO) vet ./...
 
 static: build ## the programs need no library
@@ -62,4 +63,4 @@ tidy: ## go.mod lists what is used
 	$(GO) mod tidy -diff
 
 install: build ## into PREFIX/bin (default /usr/local)
-	install -D -m 755 -t $(DESTDIR)$(or $(PREFIX),/usr/local)/bin bin/kist bin/kistd
+	install -D -m 755 -t $(DESTDIR)$(or $(PREFIX),/usr/local)/bin bin/kist bin/kistd bin/kist-compose

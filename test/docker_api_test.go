@@ -27,13 +27,13 @@ type apiClient struct {
 }
 
 // newAPI starts a daemon with the busybox image, and a container called "up" that runs.
-func newAPI(t *testing.T) *apiClient {
+func newAPI(t *testing.T, flags ...string) *apiClient {
 	t.Helper()
 	if _, err := os.Stat(filepath.Join(testbed.Bin(), "kist")); err != nil {
 		t.Skip("skip: bin/kist is not built; run make build")
 	}
 	h := testbed.NewHost(t)
-	h.StartDaemon()
+	h.StartDaemon(flags...)
 	h.Run("kist", "load", "-q", "-i", testbed.Recipes()["busybox"].MustArchive(t))
 	h.Run("kist", "run", "-d", "--name", "up", "kist.test/busybox", "sh", "-c", "trap exit TERM; echo ready; while :; do sleep 0.1; done")
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {

@@ -28,7 +28,7 @@ func TestOtherKernel(t *testing.T) {
 		}
 	}
 	for k, want := range map[string]string{
-		"version": "2", "hello": "hello", "memory.max": "67108864", "cpu.max": "50000 100000", "pids.max": "50",
+		"rules": "no tables of the family inet", "version": "2", "hello": "hello", "memory.max": "67108864", "cpu.max": "50000 100000", "pids.max": "50",
 		"updated": "83886080", "frozen": "paused 1", "thawed": "running 0", "forks": "refused", "oom": "137 true", "why": "out of memory",
 		"device": "ok", "other device": "refused", "stats": "1 80MiB", "built": "built", "full": "refused", "quota": "kept", "gone": "",
 	} {
@@ -45,6 +45,7 @@ func TestOtherKernel(t *testing.T) {
 const otherKernel = `
 mount -o prjquota /dev/ubda /mnt
 export KIST_DATA_ROOT=/mnt/data KIST_EXEC_ROOT=/run/kist image=kist.test/busybox
+echo "rules=$(kistd 2>&1 | grep -o 'no tables of the family inet' | head -1)"
 kistd --bridge=none >/run/kistd.log 2>&1 &
 daemon=$!
 until kist version >/dev/null 2>&1; do sleep 0.1; done

@@ -111,7 +111,18 @@ func programs() map[string]string {
 	if path := testbed.Tool("docker"); path != "" {
 		all["docker"] = path
 	}
+	if path := testbed.Tool("docker-compose"); path != "" {
+		all["docker-compose"] = path
+	}
+	if path := filepath.Join(testbed.Bin(), "kist-compose"); isFile(path) {
+		all["kist-compose"] = path
+	}
 	return all
+}
+
+func isFile(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.Mode().IsRegular()
 }
 
 func condition(name string) (bool, error) {

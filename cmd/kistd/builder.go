@@ -9,6 +9,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/kistdev/kist/internal/bootstrap"
 	"github.com/kistdev/kist/internal/build"
 	"github.com/kistdev/kist/internal/buildkit"
 	"github.com/kistdev/kist/internal/event"
@@ -30,6 +31,7 @@ type builds struct {
 	builder *build.Builder
 	fetch   *fetch.Store
 	server  *buildkit.Server
+	bases   *bootstrap.Maker
 }
 
 // buildParts is what it is made of.
@@ -83,6 +85,12 @@ func openBuilds(ctx context.Context, c *config, p buildParts) (_ *builds, err er
 	b.server, err = buildkit.New(buildkit.Config{
 		Builder: b.builder, Dir: filepath.Join(b.dir, "buildkit"), Platforms: runstep.Platforms, Version: version,
 		HostGateway: hostGateway(p.networks), Blobs: blobs{p.images},
+	})
+	if err != nil {
+		return nil, err
+	}
+	b.bases, err = bootstrap.Open(ctx, bootstrap.Config{
+		Dir: filepath.Join(b.dir, "bootstrap"), Layers: p.layers, Images: p.images, Commands: b.runner, UserAgent: "kist/" + version,
 	})
 	return b, err
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"net/netip"
@@ -16,6 +15,8 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+
+	"github.com/kistdev/kist/internal/cdi"
 )
 
 // config is what dockerd's flags and its configuration file (daemon.json) are read into; the JSON keys are dockerd's.
@@ -36,13 +37,20 @@ type config struct {
 	CgroupParent string            `json:"cgroup-parent"`
 	ExecOpts     []string          `json:"exec-opts"`
 	Labels       []string          `json:"labels"`
+	CDIDirs      []string          `json:"cdi-spec-dirs"`
 	TLS          bool              `json:"tls"`
 	TLSVerify    bool              `json:"tlsverify"`
 	TLSCACert    string            `json:"tlscacert"`
 	TLSCert      string            `json:"tlscert"`
 	TLSKey       string            `json:"tlskey"`
+	Sockets      []socketConfig    `json:"sockets"`
+	AccessLog    string            `json:"access-log"`
 
 	showVersion, teardown bool
+	// file is the configuration file that was asked for, and then the one that was read; empty without one.
+	file string
+	// given are the flags and keys that were given, whatever their value.
+	given map[string]bool
 }
 
 // Roots by default: root's by the file system hierarchy, others' by XDG.
@@ -65,6 +73,26 @@ func envOr(key, def string) string {
 
 func parseConfig(args []string) (*config, error) {
 	c := new(config)
+	f := c.flags()
+	if err := f.Parse(args); err != nil {
+		if errors.Is(err, pflag.ErrHelp) {
+			return nil, err
+		}
+		return nil, badSetting("%v", err)
+	}
+	if f.NArg() > 0 {
+		return nil, badSetting("unexpected argument %q: kistd takes flags only", f.Arg(0))
+	}
+	c.given = map[string]bool{}
+	f.Visit(func(flag *pflag.Flag) { c.given[flag.Name] = true })
+	if err := c.readFile(f); err != nil {
+		return nil, err
+	}
+	return c, c.complete()
+}
+
+// flags declares the flags, which are dockerd's, with their defaults.
+func (c *config) flags() *pflag.FlagSet {
 	f := pflag.NewFlagSet("kistd", pflag.ContinueOnError)
 	f.SortFlags = true
 	data, exec := defaultRoots()
@@ -74,7 +102,7 @@ func parseConfig(args []string) (*config, error) {
 	f.StringArrayVarP(&c.Hosts, "host", "H", nil, "socket to listen on (unix://PATH, tcp://ADDRESS:PORT, fd://); may be given several times")
 	f.StringVarP(&c.Group, "group", "G", "", "group that may use the unix socket")
 	f.StringVarP(&c.PidFile, "pidfile", "p", "", "file to write the daemon's pid to (default EXEC-ROOT/kistd.pid)")
-	file := f.String("config-file", "", "JSON configuration file with dockerd's keys (default /etc/kist/daemon.json, if it exists)")
+	f.StringVar(&c.file, "config-file", "", "JSON configuration file with dockerd's keys (default /etc/kist/daemon.json, if it exists)")
 	f.StringVarP(&c.LogLevel, "log-level", "l", "info", "debug, info, warn or error")
 	f.BoolVarP(&c.Debug, "debug", "D", false, "same as --log-level=debug")
 	f.StringVar(&c.LogDriver, "log-driver", "json-file", "log driver of containers that name none (json-file, local, none)")
@@ -86,34 +114,28 @@ func parseConfig(args []string) (*config, error) {
 	f.StringVar(&c.CgroupParent, "cgroup-parent", "", "parent cgroup of all containers")
 	f.StringArrayVar(&c.ExecOpts, "exec-opt", nil, "native.cgroupdriver=cgroupfs|systemd")
 	f.StringArrayVar(&c.Labels, "label", nil, "key=value label of the daemon")
+	f.StringArrayVar(&c.CDIDirs, "cdi-spec-dir", cdi.DefaultDirs(), "directory of device specifications (Container Device Interface); may be given several times")
 	f.BoolVar(&c.TLS, "tls", false, "serve tcp sockets with TLS")
 	f.BoolVar(&c.TLSVerify, "tlsverify", false, "serve tcp sockets with TLS and require clients' certificates")
 	f.StringVar(&c.TLSCACert, "tlscacert", filepath.Join(certs, "ca.pem"), "certificates that clients' are checked against")
 	f.StringVar(&c.TLSCert, "tlscert", filepath.Join(certs, "cert.pem"), "the daemon's certificate")
 	f.StringVar(&c.TLSKey, "tlskey", filepath.Join(certs, "key.pem"), "the daemon's private key")
+	f.Var(socketFlag{&c.Sockets}, "socket", "further socket of narrower scope: path=PATH with read-only, project=NAME, bind=PATH[:ro], subnet=SUBNET, no-pull, user=, group=, mode=; may be given several times")
+	f.StringVar(&c.AccessLog, "access-log", accessChanges, "calls to write to DATA-ROOT/access.log: changes, all or off")
 	f.BoolVar(&c.teardown, "teardown", false, "remove the bridge and the firewall rules of a daemon that has ended, and exit")
 	f.BoolVarP(&c.showVersion, "version", "v", false, "print the version and exit")
-	if err := f.Parse(args); err != nil {
-		return nil, err
-	}
-	if f.NArg() > 0 {
-		return nil, fmt.Errorf("unexpected argument %q: kistd takes flags only", f.Arg(0))
-	}
-	if err := c.readFile(*file, f); err != nil {
-		return nil, err
-	}
-	return c, c.complete()
+	return f
 }
 
 // flagOf names the flag of a configuration key where the two differ.
 var flagOf = map[string]string{
 	"hosts": "host", "log-opts": "log-opt", "insecure-registries": "insecure-registry", "registry-mirrors": "registry-mirror",
-	"exec-opts": "exec-opt", "labels": "label",
+	"exec-opts": "exec-opt", "labels": "label", "cdi-spec-dirs": "cdi-spec-dir", "sockets": "socket",
 }
 
 // readFile merges the configuration file. As with dockerd, something given both there and as a flag is an error.
-func (c *config) readFile(path string, f *pflag.FlagSet) error {
-	explicit := path != ""
+func (c *config) readFile(f *pflag.FlagSet) error {
+	path, explicit := c.file, c.file != ""
 	if !explicit {
 		path = "/etc/kist/daemon.json"
 	}
@@ -121,29 +143,42 @@ func (c *config) readFile(path string, f *pflag.FlagSet) error {
 	if errors.Is(err, fs.ErrNotExist) && !explicit {
 		return nil
 	}
+	c.file = path
 	if err != nil {
-		return fmt.Errorf("read configuration: %w", err)
+		return configFault(path, nil, err)
 	}
 	var keys map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &keys); err != nil {
-		return fmt.Errorf("configuration %s: %w", path, err)
+		return configFault(path, raw, err)
 	}
+	known := configKeys()
 	for key := range keys {
+		if !slices.Contains(known, key) {
+			return unknownKey(path, key)
+		}
 		name := key
 		if other, ok := flagOf[key]; ok {
 			name = other
 		}
+		c.given[name] = true
 		if f.Changed(name) {
-			return fmt.Errorf("%q is given both as a flag and in %s; take one of them out", key, path)
+			return badSetting("%q is given both as a flag and in %s; take one of them out", key, path)
 		}
 	}
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(c); err != nil {
-		return fmt.Errorf("configuration %s: %w", path, err)
+		return configFault(path, raw, err)
 	}
 	return nil
 }
+
+// What --access-log takes.
+const (
+	accessChanges = "changes"
+	accessAll     = "all"
+	accessOff     = "off"
+)
 
 func (c *config) complete() error {
 	for _, p := range []*string{&c.DataRoot, &c.ExecRoot} {
@@ -160,11 +195,22 @@ func (c *config) complete() error {
 		c.Hosts = []string{"unix://" + filepath.Join(c.ExecRoot, "kist.sock")}
 	}
 	if !slices.Contains([]string{"debug", "info", "warn", "error", "fatal"}, c.LogLevel) {
-		return fmt.Errorf("unknown log level %q: want debug, info, warn or error", c.LogLevel)
+		return badSetting("unknown log level %q: want debug, info, warn or error", c.LogLevel)
+	}
+	if !slices.Contains([]string{accessChanges, accessAll, accessOff}, c.AccessLog) {
+		return badSetting("unknown --access-log %q: want changes, all or off", c.AccessLog)
+	}
+	if c.given["tlsverify"] {
+		c.TLS = true // As with dockerd: TLS, with or without clients' certificates.
+	}
+	for i := range c.Sockets {
+		if _, err := c.Sockets[i].scope(); err != nil {
+			return err
+		}
 	}
 	if c.BIP != "" {
 		if _, err := netip.ParsePrefix(c.BIP); err != nil {
-			return fmt.Errorf("--bip: %w; want an address with a prefix, as 172.20.0.1/16", err)
+			return badSetting("--bip: %v; want an address with a prefix, as 172.20.0.1/16", err)
 		}
 	}
 	driver, err := c.cgroupDriver()
@@ -195,7 +241,7 @@ func (c *config) cgroupDriver() (string, error) {
 	for _, o := range c.ExecOpts {
 		key, value, _ := strings.Cut(o, "=")
 		if key != "native.cgroupdriver" || value != "cgroupfs" && value != "systemd" {
-			return "", fmt.Errorf("--exec-opt %s: want native.cgroupdriver=cgroupfs or native.cgroupdriver=systemd", o)
+			return "", badSetting("--exec-opt %s: want native.cgroupdriver=cgroupfs or native.cgroupdriver=systemd", o)
 		}
 		driver = value
 	}

@@ -37,6 +37,19 @@ func TestConfig(t *testing.T) {
 			return c.BIP == "10.9.0.1/24" && c.Mirrors[0] == "https://m" && c.LogOpts["max-size"] == "1m"
 		}},
 		{"given twice", []string{"--bip", "10.9.0.1/24", "--config-file", file(`{"bip":"10.9.0.1/24"}`)}, "both as a flag and in", nil},
+		{"TLS without clients' certificates", []string{"--tlsverify=false"}, "", func(c *config) bool { return c.TLS && !c.TLSVerify && c.given["tlsverify"] }},
+		{"a socket of narrower scope", []string{"--socket", "path=/s,read-only,mode=0600", "--socket", "path=/t,project=shop,bind=/srv/a,bind=/srv/b:ro,subnet=10.1.2.0/24,no-pull"}, "", func(c *config) bool {
+			return len(c.Sockets) == 2 && c.Sockets[0].ReadOnly && c.Sockets[0].Mode == "0600" && c.Sockets[1].Project == "shop" && len(c.Sockets[1].Binds) == 2 && c.Sockets[1].NoPull
+		}},
+		{"the same in the file", []string{"--config-file", file(`{"sockets":[{"path":"/s","read-only":true}],"access-log":"all"}`)}, "", func(c *config) bool {
+			return len(c.Sockets) == 1 && c.Sockets[0].ReadOnly && c.AccessLog == "all"
+		}},
+		{"a mistyped word in the file", []string{"--config-file", file(`{"sockets":[{"path":"/s","project":"x","readonly":true}]}`)}, "readonly", nil},
+		{"a mistyped word", []string{"--socket", "path=/s,readonly"}, "readonly", nil},
+		{"a socket that limits nothing", []string{"--socket", "path=/s"}, "read-only", nil},
+		{"a socket nowhere", []string{"--socket", "path=s,read-only"}, "whole path", nil},
+		{"a bad subnet", []string{"--socket", "path=/s,project=x,subnet=10.0.0.1"}, "subnet", nil},
+		{"what to log", []string{"--access-log", "everything"}, "everything", nil},
 		{"given twice under two names", []string{"-H", "unix:///a", "--config-file", file(`{"hosts":["unix:///b"]}`)}, "both as a flag and in", nil},
 		{"unknown key", []string{"--config-file", file(`{"bipp":"x"}`)}, "bipp", nil},
 		{"no JSON", []string{"--config-file", file(`{`)}, "configuration", nil},
@@ -87,6 +100,14 @@ func TestListenRefusesAnOpenDoor(t *testing.T) {
 			t.Errorf("%s: listens on %v without TLS", host, ls[0].Addr())
 		}
 	}
+	if ls, err := listen(&config{Hosts: []string{"tcp://0.0.0.0:0"}, TLS: true}); err == nil {
+		t.Errorf("listens on %v without asking for clients' certificates", ls[0].Addr())
+	}
+	asked, err := listen(&config{Hosts: []string{"tcp://0.0.0.0:0"}, given: map[string]bool{"tls": true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked[0].Close()
 	ls, err := listen(&config{Hosts: []string{"tcp://127.0.0.1:0"}})
 	if err != nil {
 		t.Fatal(err)

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -14,9 +17,13 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/containerd/errdefs"
 	"github.com/coreos/go-systemd/v22/activation"
+	"golang.org/x/sys/unix"
 
+	"github.com/kistdev/kist/internal/fault"
 	"github.com/kistdev/kist/internal/front"
+	"github.com/kistdev/kist/internal/network"
 )
 
 // listen opens all sockets, or none.
@@ -31,7 +38,7 @@ func listen(c *config) (all []net.Listener, err error) {
 	for _, host := range c.Hosts {
 		scheme, address, ok := strings.Cut(host, "://")
 		if !ok {
-			return all, fmt.Errorf("-H %s: want unix://PATH, tcp://ADDRESS:PORT or fd://", host)
+			return all, badSetting("-H %s: want unix://PATH, tcp://ADDRESS:PORT or fd://", host)
 		}
 		var ls []net.Listener
 		switch scheme {
@@ -48,11 +55,51 @@ func listen(c *config) (all []net.Listener, err error) {
 			err = fmt.Errorf("unknown scheme %q", scheme)
 		}
 		if err != nil {
-			return all, fmt.Errorf("-H %s: %w", host, err)
+			return all, listenFault(host, err)
 		}
 		all = append(all, ls...)
 	}
 	return all, nil
+}
+
+// listenFault explains a socket that cannot be opened.
+func listenFault(host string, err error) error {
+	if _, ok := fault.As(err); ok {
+		return err
+	}
+	f := &fault.Error{Code: "daemon-socket", What: fmt.Sprintf("%s-H %s: %v", cannotStart, host, err), Try: "kistd -H ANOTHER", Class: errdefs.ErrUnavailable, Err: err}
+	scheme, address, _ := strings.Cut(host, "://")
+	switch {
+	case errors.Is(err, errAnswers), errors.Is(err, unix.EADDRINUSE):
+		f.Code, f.What = "daemon-socket-in-use", cannotStart+host+" is in use by another program"
+		if name, pid, ok := holderOf(scheme, address); ok {
+			f.What = fmt.Sprintf("%s%s is in use by %s (pid %d)", cannotStart, host, name, pid)
+		}
+		f.Cause, f.Try = "what listens there is no daemon of this data root", "kistd -H with another address, or stop that program"
+	case scheme == "unix" && len(address) >= longestSocket:
+		f.Code, f.What = "daemon-socket-path", cannotStart+"the path of its socket is too long"
+		f.Cause = fmt.Sprintf("%s has %d bytes, and the kernel takes %d", address, len(address), longestSocket-1)
+		f.Try = "a shorter --exec-root (KIST_EXEC_ROOT)"
+	}
+	return f
+}
+
+// longestSocket is what a socket's path may have with the suffix that it is made under.
+const longestSocket = 108 - len(unready)
+
+// errAnswers says that a socket is somebody's.
+var errAnswers = errors.New("another daemon answers there")
+
+// holderOf finds the process that listens.
+func holderOf(scheme, address string) (name string, pid int, ok bool) {
+	if scheme == "unix" {
+		return network.SocketHolder(address)
+	}
+	at, err := netip.ParseAddrPort(strings.Replace(address, "localhost", "127.0.0.1", 1))
+	if err != nil {
+		return "", 0, false
+	}
+	return network.PortHolder(at)
 }
 
 func one(l net.Listener, err error) ([]net.Listener, error) { return []net.Listener{l}, err }
@@ -70,11 +117,25 @@ func listenFront(c *config) (*net.UnixListener, error) {
 	return l.(*net.UnixListener), nil //nolint:forcetypeassert // what Listen returns for unixpacket
 }
 
-// listenUnix replaces the socket of a daemon that is gone; one that answers is left alone.
+// listenUnix opens a socket for the group.
 func listenUnix(network, path, group string) (net.Listener, error) {
+	return listenAs(network, path, belongings{uid: os.Geteuid(), group: group})
+}
+
+// socketMode is for the owner and its group.
+const socketMode = 0o660
+
+// unready is behind a socket's name until mode and owner are right.
+const unready = ".new"
+
+// nameOf is the name under which a socket is found.
+func nameOf(a net.Addr) string { return strings.TrimSuffix(a.String(), unready) }
+
+// listenAs replaces the socket of a daemon that is gone; one that answers is left alone.
+func listenAs(network, path string, b belongings) (net.Listener, error) {
 	if conn, err := net.Dial(network, path); err == nil {
 		_ = conn.Close()
-		return nil, errors.New("another daemon answers there")
+		return nil, errAnswers
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o711); err != nil {
 		return nil, err
@@ -83,19 +144,19 @@ func listenUnix(network, path, group string) (net.Listener, error) {
 		return nil, err
 	}
 	// Bound under another name, so that nobody connects before mode and owner are right.
-	tmp := path + ".new"
+	tmp := path + unready
 	_ = os.Remove(tmp)
 	l, err := net.Listen(network, tmp)
 	if err != nil {
 		return nil, err
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false) //nolint:forcetypeassert // what Listen returns for unix
-	gid, err := groupID(group)
+	gid, err := groupID(b.group)
 	if err == nil {
-		err = os.Chown(tmp, os.Geteuid(), gid)
+		err = os.Chown(tmp, b.uid, gid)
 	}
 	if err == nil {
-		err = os.Chmod(tmp, 0o660)
+		err = os.Chmod(tmp, fs.FileMode(cmp.Or(b.mode, socketMode)))
 	}
 	if err == nil {
 		err = os.Rename(tmp, path)
@@ -126,15 +187,36 @@ func groupID(group string) (int, error) {
 	return strconv.Atoi(g.Gid)
 }
 
+// checkDoor refuses a socket that lets anybody in from other machines, unless it was asked for in so many words, as dockerd does.
+func checkDoor(address string, c *config) error {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return err
+	}
+	ip := net.ParseIP(host)
+	if c.TLSVerify || host == "localhost" || ip != nil && ip.IsLoopback() {
+		return nil
+	}
+	how, word := "without TLS", "--tls=false"
+	if c.TLS {
+		how, word = "without asking for clients' certificates", "--tlsverify=false"
+	}
+	if c.TLS && c.given["tlsverify"] || !c.TLS && c.given["tls"] {
+		slog.Warn("whoever reaches this socket is root on this host", "socket", "tcp://"+address, "how", how)
+		return nil
+	}
+	return &fault.Error{
+		Code: "daemon-socket-open", What: cannotStart + "tcp://" + address + " " + how + " lets in whoever reaches it", Class: errdefs.ErrInvalidArgument,
+		Cause: "a caller is root on this host",
+		Try:   "--tlsverify with --tlscacert, --tlscert and --tlskey, a loopback address, or " + word + " if that is what you want",
+	}
+}
+
 func listenTCP(address string, c *config) (net.Listener, error) {
+	if err := checkDoor(address, c); err != nil {
+		return nil, err
+	}
 	if !c.TLS && !c.TLSVerify {
-		host, _, err := net.SplitHostPort(address)
-		if err != nil {
-			return nil, err
-		}
-		if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-			return nil, errors.New("whoever reaches this socket is root on this host: give --tlsverify with certificates, or a loopback address")
-		}
 		return net.Listen("tcp", address)
 	}
 	cert, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/kistdev/kist/internal/access"
 	"github.com/kistdev/kist/internal/api"
 	"github.com/kistdev/kist/internal/build"
 	"github.com/kistdev/kist/internal/desk"
@@ -40,6 +42,13 @@ func serve(ctx context.Context, c *config) error {
 	if err != nil {
 		return err
 	}
+	narrow, err := listenNarrow(c)
+	if err != nil {
+		return err
+	}
+	for l := range narrow {
+		listeners = append(listeners, l)
+	}
 	whole, err := listenFront(c)
 	if err != nil {
 		return err
@@ -48,6 +57,24 @@ func serve(ctx context.Context, c *config) error {
 	server := &http.Server{
 		Handler: savings, ReadHeaderTimeout: 5 * time.Minute,
 		ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
+		BaseContext: func(l net.Listener) context.Context {
+			ctx := access.WithSocket(context.Background(), nameOf(l.Addr()))
+			if to := narrow[l]; to != nil {
+				ctx = api.Limit(ctx, to)
+			}
+			return ctx
+		},
+	}
+	commands := desk.New(d.engine, savings.awake)
+	calls, err := openCalls(c)
+	if err != nil {
+		return err
+	}
+	if calls != nil {
+		defer func() { _ = calls.Close() }()
+		server.Handler = calls.Handler(savings, c.AccessLog == accessAll)
+		server.ConnContext = access.WithPeer
+		commands.Noted = noteCommands(calls)
 	}
 	var g errgroup.Group
 	for _, l := range listeners {
@@ -58,7 +85,6 @@ func serve(ctx context.Context, c *config) error {
 			return nil
 		})
 	}
-	commands := desk.New(d.engine, savings.awake)
 	if whole != nil {
 		g.Go(func() error { return commands.Serve(whole) })
 	}
@@ -78,6 +104,23 @@ func serve(ctx context.Context, c *config) error {
 	})
 	defer stop()
 	return g.Wait()
+}
+
+// openCalls opens the log of who called what; nil without one.
+func openCalls(c *config) (*access.Log, error) {
+	if c.AccessLog == accessOff {
+		return nil, nil
+	}
+	return access.Open(access.Options{Path: filepath.Join(c.DataRoot, "access.log")})
+}
+
+// noteCommands notes whole commands, which come by no request.
+func noteCommands(l *access.Log) func(conn net.Conn, verb, path string) {
+	return func(conn net.Conn, verb, path string) {
+		l.Note(access.NewPeer(conn), access.Call{
+			Time: time.Now(), Socket: nameOf(conn.LocalAddr()), Method: verb, Path: path, Status: http.StatusCreated,
+		})
+	}
 }
 
 // tellReady tells the command that started this daemon (a descriptor number in KIST_READY_FD) and systemd.
@@ -148,7 +191,7 @@ func assemble(ctx context.Context, c *config) (_ *parts, err error) {
 			},
 			Keep:     cache.Layers,
 			Insecure: c.Insecure, Mirrors: c.Mirrors, UserAgent: "kist/" + version,
-			CertDirs: []string{"/etc/kist/certs.d", "/etc/docker/certs.d"},
+			CertDirs: certDirs(),
 		})
 		return err
 	})
@@ -190,7 +233,7 @@ func assemble(ctx context.Context, c *config) (_ *parts, err error) {
 	eng, err = engine.Open(ctx, engine.Config{
 		DataRoot: c.DataRoot, ExecRoot: c.ExecRoot, Version: version,
 		CgroupParent: c.CgroupParent, CgroupDriver: driver, InitPath: initPath,
-		LogDriver: c.LogDriver, LogOpts: c.LogOpts, Insecure: c.Insecure, Mirrors: c.Mirrors, Labels: c.Labels,
+		LogDriver: c.LogDriver, LogOpts: c.LogOpts, Insecure: c.Insecure, Mirrors: c.Mirrors, Labels: c.Labels, DeviceDirs: c.CDIDirs,
 		Tasks: tasks, Images: images, Layers: layers, Networks: networks, Volumes: volumes, Events: bus,
 	})
 	if err != nil {
@@ -203,10 +246,15 @@ func assemble(ctx context.Context, c *config) (_ *parts, err error) {
 		return nil, err
 	}
 	p.closers = append(p.closers, maker.close)
+	mover, err := moverOf(c, eng, layers, images, networks, volumes)
+	if err != nil {
+		return nil, err
+	}
 	p.handler = api.New(api.Config{
 		Containers: eng, Host: eng, Images: images, Networks: networks, Volumes: volumes, Events: bus,
-		Version: version, Commit: commit,
-		Builder: maker.builder, BuildKit: maker.server, BuildDir: maker.dir, CacheMounts: maker.runner.Caches(), HostGateway: hostGateway(networks),
+		Version: version, Commit: commit, Debug: c.level() == slog.LevelDebug,
+		Builder: maker.builder, BuildKit: maker.server, BuildDir: maker.dir, CacheMounts: maker.runner.Caches(), Bootstrap: maker.bases, HostGateway: hostGateway(networks),
+		Mover: mover, Keeper: tasks.Use,
 	})
 	return p, nil
 }

@@ -2,7 +2,9 @@ package main
 
 import (
 	"net/http"
+	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 	"strings"
 	"sync"
 	"time"
@@ -22,8 +24,10 @@ const restAfter = 2 * time.Second
 type thrift struct {
 	next http.Handler
 
-	mu   sync.Mutex // guards rest
-	rest *time.Timer
+	mu       sync.Mutex // guards what follows
+	rest     *time.Timer
+	working  bool // the daemon is busy
+	watching bool // collections are watched
 }
 
 func (t *thrift) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -45,14 +49,56 @@ func (t *thrift) awake() {
 	defer t.mu.Unlock()
 	switch {
 	case t.rest == nil:
-		t.rest = time.AfterFunc(restAfter, settle)
+		t.rest = time.AfterFunc(restAfter, t.settle)
 	case t.rest.Reset(restAfter): // It was awake.
 		return
 	}
-	debug.SetGCPercent(garbageBusy)
+	t.working = true
+	debug.SetGCPercent(allowed(inUse()))
+	if !t.watching {
+		t.watching = true
+		runtime.SetFinalizer(new(cycle), t.collected)
+	}
 }
 
-func settle() {
+func (t *thrift) settle() {
+	t.mu.Lock()
+	t.working = false
 	debug.SetGCPercent(garbageIdle)
+	t.mu.Unlock()
 	debug.FreeOSMemory()
+}
+
+// heapEnough is the size up to which garbage may gather freely: in a build with a large context, three times what is in use would be
+// too much.
+const heapEnough = 64 << 20
+
+// cycle is garbage by which the end of each collection is seen.
+type cycle struct{ _ *byte }
+
+// collected sets, after each collection, how much garbage may gather until the next one, as long as the daemon is busy.
+func (t *thrift) collected(*cycle) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.watching = t.working; !t.working {
+		return
+	}
+	debug.SetGCPercent(allowed(inUse()))
+	runtime.SetFinalizer(new(cycle), t.collected)
+}
+
+// inUse is what the last collection left.
+func inUse() uint64 {
+	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(live)
+	return live[0].Value.Uint64()
+}
+
+// allowed is the garbage, in percent of what is in use, that a busy daemon may gather.
+func allowed(live uint64) int {
+	if live == 0 {
+		return garbageBusy
+	}
+	room := max(heapEnough, live) - live
+	return int(min(max(room*100/live, garbageIdle), garbageBusy)) //nolint:gosec // within bounds
 }

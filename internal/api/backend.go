@@ -13,11 +13,13 @@ import (
 
 	"github.com/kistdev/kist/internal/engine"
 	"github.com/kistdev/kist/internal/filter"
+	wiring "github.com/kistdev/kist/internal/network"
 )
 
 // containers is what the API needs of the engine for containers.
 type containers interface {
 	Create(ctx context.Context, name string, platform *ocispec.Platform, r container.CreateRequest) (container.CreateResponse, error)
+	CreateWithSecrets(ctx context.Context, name string, p *ocispec.Platform, r container.CreateRequest, s []engine.Secret) (container.CreateResponse, error)
 	Start(ctx context.Context, name string) error
 	Stop(ctx context.Context, name string, o engine.StopOptions) error
 	Restart(ctx context.Context, name string, o engine.StopOptions) error
@@ -29,12 +31,15 @@ type containers interface {
 	Remove(ctx context.Context, name string, o engine.RemoveOptions) error
 	Rename(ctx context.Context, name, newName string) error
 	Update(ctx context.Context, name string, c container.UpdateConfig) (container.UpdateResponse, error)
-	Inspect(ctx context.Context, name string, size bool) (*container.InspectResponse, error)
-	List(ctx context.Context, o engine.ListOptions) ([]container.Summary, error)
+	Inspect(ctx context.Context, name string, size bool) (*engine.Inspection, error)
+	List(ctx context.Context, o engine.ListOptions) ([]engine.Summary, error)
+	// Ending is nil where there is nothing to say.
+	Ending(name string) *engine.Ending
 	Logs(ctx context.Context, name string, o engine.LogsOptions) error
 	Attach(ctx context.Context, name string, o engine.AttachOptions) error
 	Resize(ctx context.Context, name string, rows, cols uint16) error
 	Top(ctx context.Context, name, psArgs string) (container.TopResponse, error)
+	Processes(ctx context.Context, names []string) (*engine.Processes, error)
 	// Stats calls fn for each sample until ctx ends; once with stream false (oneShot skips the first, empty sample).
 	Stats(ctx context.Context, name string, stream, oneShot bool, fn func(*container.StatsResponse) error) error
 	Changes(ctx context.Context, name string) ([]container.FilesystemChange, error)
@@ -47,6 +52,7 @@ type containers interface {
 	DisconnectNetwork(ctx context.Context, network, name string, force bool) error
 	// Publish changes the published ports.
 	Publish(ctx context.Context, name string, add, remove network.PortMap) error
+	Takeover(ctx context.Context, name, from string, t wiring.Takeover) error
 	PruneContainers(ctx context.Context, f filter.Args) (container.PruneReport, error)
 
 	ExecCreate(ctx context.Context, name string, r container.ExecCreateRequest) (id string, err error)

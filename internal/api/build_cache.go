@@ -11,6 +11,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	dockerbuild "github.com/moby/moby/api/types/build"
+	"github.com/moby/moby/api/types/events"
 
 	"github.com/kistdev/kist/internal/build"
 	"github.com/kistdev/kist/internal/filter"
@@ -106,6 +107,7 @@ func (s *Server) buildPrune(w http.ResponseWriter, r *request) error {
 		}
 	}
 	report.SpaceReclaimed = uint64(max(freed, 0))
+	s.Events.Emit(events.BuilderEventType, events.ActionPrune, "", map[string]string{"reclaimed": strconv.FormatUint(report.SpaceReclaimed, 10)})
 	return writeJSON(w, http.StatusOK, report)
 }
 

@@ -53,14 +53,11 @@ func (s *Server) classicSession(r *request, b *classicBuild) (_ build.Session, s
 
 // receiveArchive unpacks the request's body.
 func receiveArchive(r *request, dir string) error {
-	plain, kind, err := archive.Decompress(r.Body)
+	plain, _, err := archive.Decompress(r.Body)
 	if err != nil {
 		return fmt.Errorf("receive the build context: %w", err)
 	}
 	defer plain.Close()
-	if kind == archive.Xz {
-		return fmt.Errorf("a build context that is packed with xz: %w", errdefs.ErrNotImplemented)
-	}
 	root, err := sys.OpenRoot(dir)
 	if err != nil {
 		return fmt.Errorf("receive the build context: %w", err)

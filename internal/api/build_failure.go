@@ -10,6 +10,7 @@ import (
 
 	"github.com/kistdev/kist/internal/build"
 	"github.com/kistdev/kist/internal/buildmsg"
+	"github.com/kistdev/kist/internal/fault"
 )
 
 // around is how many lines before and after those to blame are shown.
@@ -26,8 +27,8 @@ func buildFailure(err error) *buildmsg.Failure {
 			f.Try = step.Try
 		}
 		if f.What == "" && step.Command != "" && step.ExitCode > 0 {
-			f.What = "the step " + step.Name + " failed"
 			cause, try := exitWords(step.ExitCode)
+			f.What = fmt.Sprintf("the step %s failed with exit code %d", step.Name, step.ExitCode)
 			f.Cause = fmt.Sprintf("its command ended with exit code %d%s", step.ExitCode, cause)
 			if f.Try == "" {
 				f.Try = try
@@ -37,6 +38,16 @@ func buildFailure(err error) *buildmsg.Failure {
 	for _, s := range bkerrdefs.Sources(err) {
 		if p, ok := placeOf(s.Info, s.Ranges); ok {
 			f.Places = append(f.Places, p)
+		}
+	}
+	if _, known := fault.As(err); !known {
+		switch {
+		case step != nil && step.Command != "":
+			f.Code = "build-step-failed"
+		case len(f.Places) > 0:
+			f.Code = "build-dockerfile"
+		case f.Code == "internal":
+			f.Code = "build-failed"
 		}
 	}
 	return f

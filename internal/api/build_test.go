@@ -376,7 +376,7 @@ func TestBuildFailureShowsTheLines(t *testing.T) {
 	})
 	f := buildFailure(fmt.Errorf("failed to solve: %w", err))
 	want := &buildmsg.Failure{
-		Message: "failed to solve: exit code: 127", What: "the step [2/3] RUN one failed", Cause: "its command ended with exit code 127: the command was not found",
+		Message: "failed to solve: exit code: 127", Code: "build-step-failed", What: "the step [2/3] RUN one failed with exit code 127", Cause: "its command ended with exit code 127: the command was not found",
 		Try: "correct its name, or install it in an earlier step", Step: "[2/3] RUN one", Command: "one && two", ExitCode: 127, Tail: []byte("one: not found"),
 		Places: []buildmsg.Place{{
 			File: "Dockerfile", First: 1, Lines: []string{"FROM a", "", "RUN one && \\", "  two", "RUN three", "RUN four", "RUN five"},
@@ -431,7 +431,7 @@ func TestPruneTime(t *testing.T) {
 }
 
 func TestRefusedWithoutBuilder(t *testing.T) {
-	s := serve(t, &fake{})
+	s := newServer(t, &fake{})
 	for _, path := range []string{"/build", "/session", "/grpc", "/kist/build", "/build/prune"} {
 		if w := do(s, http.MethodPost, path, ""); w.Code != http.StatusNotImplemented || !strings.Contains(w.Body.String(), "building images") {
 			t.Errorf("%s: %d %s", path, w.Code, w.Body)

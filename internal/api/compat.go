@@ -3,12 +3,13 @@ package api
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"net/netip"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
+
+	"github.com/kistdev/kist/internal/engine"
 )
 
 // decodeCreate reads the body of a create request, in the newest shape or in one of an old version.
@@ -110,7 +111,7 @@ type legacyNetwork struct {
 }
 
 // inspectFor shapes an inspect answer as the version has it.
-func inspectFor(v version, resp *container.InspectResponse) any {
+func inspectFor(v version, resp *engine.Inspection) any {
 	if v >= 52 || resp.NetworkSettings == nil {
 		return resp
 	}
@@ -127,7 +128,7 @@ func inspectFor(v version, resp *container.InspectResponse) any {
 		}
 	}
 	return struct {
-		*container.InspectResponse
+		*engine.Inspection
 		NetworkSettings settings
 	}{resp, old}
 }
@@ -144,11 +145,4 @@ type legacyEvent struct {
 	Status string `json:"status,omitempty"`
 	ID     string `json:"id,omitempty"`
 	From   string `json:"from,omitempty"`
-}
-
-// without returns a copy of attributes without one key.
-func without(attributes map[string]string, key string) map[string]string {
-	m := maps.Clone(attributes)
-	delete(m, key)
-	return m
 }

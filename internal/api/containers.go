@@ -18,9 +18,12 @@ import (
 func (s *Server) routeContainers() {
 	s.handle("GET /containers/json", s.containerList)
 	s.handle("POST /containers/create", s.containerCreate)
+	s.handle("POST /kist/containers/create", s.containerCreateWithSecrets)
+	s.handle("POST /kist/containers/{id}/takeover", s.containerTakeover)
 	s.handle("POST /containers/prune", s.containerPrune)
 	s.handle("GET /containers/{id}/json", s.containerInspect)
 	s.handle("GET /containers/{id}/top", s.containerTop)
+	s.handle("GET /kist/processes", s.processes)
 	s.handle("GET /containers/{id}/changes", s.containerChanges)
 	s.handle("POST /containers/{id}/start", s.containerStart)
 	s.handle("POST /containers/{id}/stop", s.containerStop)
@@ -34,10 +37,11 @@ func (s *Server) routeContainers() {
 	s.handle("POST /containers/{id}/wait", s.containerWait)
 	s.handle("DELETE /containers/{id}", s.containerRemove)
 	s.handle("POST /commit", s.containerCommit)
+	s.handle("GET /kist/containers/{id}/ending", s.containerEnding)
 }
 
 func (s *Server) containerList(w http.ResponseWriter, r *request) error {
-	f, err := r.filters()
+	f, err := r.scopedFilters()
 	if err != nil {
 		return err
 	}
@@ -54,7 +58,7 @@ func (s *Server) containerList(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	if list == nil {
-		list = []container.Summary{}
+		list = []engine.Summary{}
 	}
 	return writeJSON(w, http.StatusOK, list)
 }
@@ -69,6 +73,9 @@ func (s *Server) containerCreate(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	req, err := decodeCreate(r.version, raw)
+	if err == nil {
+		err = s.confine(r, &req)
+	}
 	if err != nil {
 		return err
 	}
@@ -110,6 +117,15 @@ func (s *Server) containerInspect(w http.ResponseWriter, r *request) error {
 	return writeJSON(w, http.StatusOK, inspectFor(r.version, resp))
 }
 
+// containerEnding tells why a container ended, also one that is removed when it exits.
+func (s *Server) containerEnding(w http.ResponseWriter, r *request) error {
+	end := s.Containers.Ending(r.PathValue("id"))
+	if end == nil {
+		return fmt.Errorf("nothing is known of the end of %s: %w", r.PathValue("id"), errdefs.ErrNotFound)
+	}
+	return writeJSON(w, http.StatusOK, end)
+}
+
 func (s *Server) containerTop(w http.ResponseWriter, r *request) error {
 	resp, err := s.Containers.Top(r.Context(), r.PathValue("id"), r.query().Get("ps_args"))
 	if err != nil {
@@ -129,7 +145,13 @@ func (s *Server) containerChanges(w http.ResponseWriter, r *request) error {
 	return writeJSON(w, http.StatusOK, list)
 }
 
+// emptyBody is the length of a body in which clients may say that they have nothing to say: {} or null.
+const emptyBody = 7
+
 func (s *Server) containerStart(w http.ResponseWriter, r *request) error {
+	if r.ContentLength > emptyBody || r.ContentLength == -1 {
+		return fmt.Errorf("starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24: %w", errdefs.ErrInvalidArgument)
+	}
 	if err := s.Containers.Start(r.Context(), r.PathValue("id")); err != nil {
 		return err
 	}
@@ -202,6 +224,11 @@ func (s *Server) containerUpdate(w http.ResponseWriter, r *request) error {
 	var c updateRequest
 	if err := r.decode(&c, false); err != nil {
 		return err
+	}
+	if to := r.scope(); to != nil {
+		if err := to.Update(c.UpdateConfig); err != nil {
+			return err
+		}
 	}
 	var resp container.UpdateResponse
 	ports := len(c.PublishAdd)+len(c.PublishRemove) > 0
@@ -284,7 +311,7 @@ func (s *Server) containerRemove(w http.ResponseWriter, r *request) error {
 }
 
 func (s *Server) containerPrune(w http.ResponseWriter, r *request) error {
-	f, err := r.filters()
+	f, err := r.scopedFilters()
 	if err != nil {
 		return err
 	}

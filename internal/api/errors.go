@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -52,11 +53,15 @@ type ErrorBody struct {
 // BodyOf returns what a client is told about an error.
 func BodyOf(err error) ErrorBody {
 	b := ErrorBody{Message: message(err)}
-	if f, ok := fault.As(err); ok {
+	f, ok := fault.As(err)
+	if ok {
 		b.Code, b.What, b.Cause, b.Try = f.Code, f.What, f.Cause, f.Try
 		if b.Cause == "" && f.Err != nil {
 			b.Cause = message(f.Err)
 		}
+	}
+	if b.Code == "" {
+		b.Code = cmp.Or(fault.ClassCode(err), "internal")
 	}
 	return b
 }
@@ -75,6 +80,13 @@ func message(err error) string {
 		text = strings.TrimSuffix(text, ": "+c.Error())
 	}
 	return text
+}
+
+// lines is an error as kist's own command writes it.
+func lines(err error) string {
+	b := BodyOf(err)
+	f := fault.Error{Code: b.Code, What: cmp.Or(b.What, b.Message), Cause: b.Cause, Try: b.Try}
+	return f.Lines()
 }
 
 func writeError(w http.ResponseWriter, err error) {

@@ -1,16 +1,19 @@
 package api
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
 	"github.com/kistdev/kist/internal/engine"
@@ -33,6 +36,9 @@ func streamType(v version, tty bool) string {
 // older 200, and gives the connection away as a descriptor.
 func hijack(w http.ResponseWriter, r *request) func(tty bool) (engine.Stream, error) {
 	return func(tty bool) (engine.Stream, error) {
+		if err := finishBody(r.Request); err != nil {
+			return engine.Stream{}, err
+		}
 		conn, buf, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			return engine.Stream{}, fmt.Errorf("take the connection over: %w", err)
@@ -59,8 +65,29 @@ func hijack(w http.ResponseWriter, r *request) func(tty bool) (engine.Stream, er
 		if err != nil {
 			return engine.Stream{}, errors.Join(err, conn.Close())
 		}
+		if slices.Contains(r.TransferEncoding, "chunked") {
+			pending = bytes.TrimPrefix(bytes.TrimPrefix(pending, []byte("\r\n")), []byte("0\r\n\r\n"))
+		}
 		return engine.Stream{File: file, Pending: pending}, nil
 	}
+}
+
+// bodyMax bounds the bodies of requests whose connection becomes a stream.
+const bodyMax = 1 << 20
+
+// finishBody reads what is left of a body whose length is known, so that the stream does not begin with it: dockerode repeats
+// its query there, others end theirs with a newline. A body in chunks may be meant to stay open.
+func finishBody(r *http.Request) error {
+	if r.ContentLength <= 0 {
+		return nil
+	}
+	if r.ContentLength > bodyMax {
+		return fmt.Errorf("a body of %d bytes before a stream: %w", r.ContentLength, errdefs.ErrInvalidArgument)
+	}
+	if _, err := io.Copy(io.Discard, r.Body); err != nil {
+		return fmt.Errorf("read the request's body: %w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	return nil
 }
 
 // ownAgent begins the User-Agent of kist's own client, which loses nothing.

@@ -19,6 +19,7 @@ import (
 // Image names hold slashes, so what follows a name is cut off by hand.
 func (s *Server) routeImages() {
 	s.handle("GET /images/json", s.imageList)
+	s.handle("GET /kist/images/tree", s.imageTree)
 	s.handle("POST /images/create", s.imageCreate)
 	s.handle("POST /images/load", s.imageLoad)
 	s.handle("POST /images/prune", s.imagePrune)
@@ -77,7 +78,15 @@ func (s *Server) imageList(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, orEmpty(list))
+	if r.version >= 47 && r.boolean("manifests") {
+		for i := range list {
+			list[i].Manifests, err = s.Images.Manifests(r.Context(), list[i].ID)
+			if err != nil && !errdefs.IsNotFound(err) { // It is being removed.
+				return err
+			}
+		}
+	}
+	return writeJSON(w, http.StatusOK, imagesFor(r.version, list))
 }
 
 // authOf reads the X-Registry-Auth header: base64 of JSON. Docker ignores one it cannot read; so do we, since then the
@@ -106,6 +115,9 @@ func (s *Server) imageCreate(w http.ResponseWriter, r *request) error {
 	platform, err := platformOf(q.Get("platform"))
 	if err != nil {
 		return err
+	}
+	if to := r.scope(); to != nil && (to.NoPull || q.Get("fromImage") == "") {
+		return to.Refuse("bringing an image here")
 	}
 	if q.Get("fromImage") == "" {
 		return s.imageImport(w, r, platform)
@@ -237,14 +249,39 @@ func (s *Server) save(w http.ResponseWriter, r *request, names []string) error {
 }
 
 func (s *Server) imageInspect(w http.ResponseWriter, r *request, name string) error {
-	resp, err := s.Images.Inspect(r.Context(), name)
+	platform, err := onePlatform(r)
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, resp)
+	manifests := r.version >= 48 && r.boolean("manifests")
+	if manifests && platform != nil {
+		return fmt.Errorf("conflicting options: manifests and platform options cannot both be set: %w", errdefs.ErrInvalidArgument)
+	}
+	if err := s.Images.Require(r.Context(), name, platform); err != nil {
+		return err
+	}
+	resp, err := s.Images.Inspect(r.Context(), name)
+	if err == nil && manifests {
+		resp.Manifests, err = s.Images.Manifests(r.Context(), name)
+	}
+	if err != nil {
+		return err
+	}
+	shaped, err := imageFor(r.version, resp)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, shaped)
 }
 
 func (s *Server) imageHistory(w http.ResponseWriter, r *request, name string) error {
+	platform, err := onePlatform(r)
+	if err == nil {
+		err = s.Images.Require(r.Context(), name, platform)
+	}
+	if err != nil {
+		return err
+	}
 	list, err := s.Images.History(r.Context(), name)
 	if err != nil {
 		return err
@@ -254,7 +291,14 @@ func (s *Server) imageHistory(w http.ResponseWriter, r *request, name string) er
 
 // imageAttestations answers that there are none: attestations come with the builder.
 func (s *Server) imageAttestations(w http.ResponseWriter, r *request, name string) error {
+	platform, err := onePlatform(r)
+	if err != nil {
+		return err
+	}
 	if _, err := s.Images.Get(r.Context(), name); err != nil {
+		return err
+	}
+	if err := s.Images.Require(r.Context(), name, platform); err != nil {
 		return err
 	}
 	return writeJSON(w, http.StatusOK, []imagetypes.AttestationStatement{})
@@ -269,6 +313,16 @@ func (s *Server) imageTag(w http.ResponseWriter, r *request, name string) error 
 }
 
 func (s *Server) imageRemove(w http.ResponseWriter, r *request) error {
+	// As there is one image under a name, the platforms must be its own: then it goes as a whole.
+	wanted, err := platformsOf(r.query()["platforms"])
+	if err != nil {
+		return err
+	}
+	for i := range wanted {
+		if err := s.Images.Require(r.Context(), r.PathValue("name"), &wanted[i]); err != nil {
+			return err
+		}
+	}
 	list, err := s.Images.Remove(r.Context(), r.PathValue("name"), r.boolean("force"), r.boolean("noprune"))
 	if err != nil {
 		return err
@@ -288,8 +342,27 @@ func (s *Server) imagePrune(w http.ResponseWriter, r *request) error {
 	return writeJSON(w, http.StatusOK, report)
 }
 
-func (s *Server) imageSearch(http.ResponseWriter, *request) error {
-	return fmt.Errorf("search: registries offer no common search; look on the registry's own site: %w", errdefs.ErrNotImplemented)
+// searchLimit is how many results a search has that asks for no number.
+const searchLimit = 25
+
+func (s *Server) imageSearch(w http.ResponseWriter, r *request) error {
+	f, err := r.filters()
+	if err != nil {
+		return err
+	}
+	limit, err := r.integer("limit")
+	if err != nil {
+		return err
+	}
+	if limit == nil || *limit == 0 {
+		limit = new(int)
+		*limit = searchLimit
+	}
+	list, err := s.Images.Search(r.Context(), r.query().Get("term"), *limit, authOf(r), f)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, orEmpty(list))
 }
 
 func (s *Server) distributionInspect(w http.ResponseWriter, r *request, name string) error {

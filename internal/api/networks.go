@@ -19,7 +19,7 @@ func (s *Server) routeNetworks() {
 }
 
 func (s *Server) networkList(w http.ResponseWriter, r *request) error {
-	f, err := r.filters()
+	f, err := r.scopedFilters()
 	if err != nil {
 		return err
 	}
@@ -27,11 +27,14 @@ func (s *Server) networkList(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	for i := range list {
-		if r.version >= 28 {
-			break
+	if r.version >= 28 {
+		short := make([]network.Summary, len(list))
+		for i := range list {
+			short[i] = network.Summary{Network: list[i].Network}
 		}
-		// Old versions tell of the containers in the list, too.
+		return writeJSON(w, http.StatusOK, short)
+	}
+	for i := range list { // Old versions tell of the containers in the list, too.
 		if n, err := s.Networks.Inspect(r.Context(), list[i].ID); err == nil {
 			list[i].Containers = n.Containers
 		}
@@ -59,6 +62,11 @@ func (s *Server) networkCreate(w http.ResponseWriter, r *request) error {
 	if err := r.decode(&req, false); err != nil {
 		return err
 	}
+	if to := r.scope(); to != nil {
+		if err := to.Network(&req); err != nil {
+			return err
+		}
+	}
 	resp, err := s.Networks.Create(r.Context(), req)
 	if err != nil {
 		return err
@@ -78,6 +86,13 @@ func (s *Server) networkConnect(w http.ResponseWriter, r *request) error {
 	if err := r.decode(&req, false); err != nil {
 		return err
 	}
+	if r.project() != nil {
+		id, err := s.objects(r).container(req.Container)
+		if err != nil {
+			return err
+		}
+		req.Container = id
+	}
 	if err := s.Containers.ConnectNetwork(r.Context(), r.PathValue("id"), req.Container, req.EndpointConfig); err != nil {
 		return err
 	}
@@ -90,6 +105,13 @@ func (s *Server) networkDisconnect(w http.ResponseWriter, r *request) error {
 	if err := r.decode(&req, false); err != nil {
 		return err
 	}
+	if r.project() != nil {
+		id, err := s.objects(r).container(req.Container)
+		if err != nil {
+			return err
+		}
+		req.Container = id
+	}
 	if err := s.Containers.DisconnectNetwork(r.Context(), r.PathValue("id"), req.Container, req.Force); err != nil {
 		return err
 	}
@@ -98,7 +120,7 @@ func (s *Server) networkDisconnect(w http.ResponseWriter, r *request) error {
 }
 
 func (s *Server) networkPrune(w http.ResponseWriter, r *request) error {
-	f, err := r.filters()
+	f, err := r.scopedFilters()
 	if err != nil {
 		return err
 	}

@@ -66,7 +66,11 @@ func (p *progress) write(line any) {
 		p.began = true
 		p.w.Header().Set("Content-Type", "application/json")
 	}
-	if json.NewEncoder(p.w).Encode(line) == nil {
+	raw, err := json.Marshal(line)
+	if err != nil {
+		return // Aux is plain data.
+	}
+	if _, err := p.w.Write(append(raw, "\r\n"...)); err == nil { // Docker's lines end so.
 		_ = http.NewResponseController(p.w).Flush() // The work goes on when its client has gone; its context says so.
 	}
 }

@@ -33,8 +33,9 @@ func (s *Server) routeRefused() {
 		return fmt.Errorf("plugin %q not found: %w", r.PathValue("name"), errdefs.ErrNotFound)
 	})
 	s.handle("/plugins/", refuse("plugin management"))
-	s.handle("PUT /volumes/{name}", refuse("updating cluster volumes"))
-	s.handle("GET /containers/{id}/attach/ws", refuse("attach over WebSocket"))
+	s.handle("PUT /volumes/{name}", func(http.ResponseWriter, *request) error {
+		return fmt.Errorf("volume update only valid for cluster volumes, but swarm is unavailable: %w", errdefs.ErrUnavailable)
+	})
 	s.handle("/containers/{id}/checkpoints", refuse("checkpoint and restore"))
 	s.handle("/containers/{id}/checkpoints/", refuse("checkpoint and restore"))
 	s.handle("/", func(http.ResponseWriter, *request) error { return errPage })

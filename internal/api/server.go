@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"mime"
+	"net"
 	"net/http"
 	"net/url"
 	"runtime/debug"
@@ -20,6 +21,7 @@ import (
 	"github.com/kistdev/kist/internal/filter"
 	"github.com/kistdev/kist/internal/image"
 	"github.com/kistdev/kist/internal/network"
+	"github.com/kistdev/kist/internal/task"
 	"github.com/kistdev/kist/internal/volume"
 )
 
@@ -37,10 +39,18 @@ type Config struct {
 	BuildDir string
 	// CacheMounts are the directories of builds' cache mounts; nil means none.
 	CacheMounts cacheMounts
+	// Bootstrap makes base images of distributions' packages; without it that is refused.
+	Bootstrap bootstrapper
+	// Mover moves things to other daemons and takes them in; nil refuses that.
+	Mover mover
 	// HostGateway is the address by which containers reach this machine; empty means none.
 	HostGateway func() string
+	// Keeper says what the keeper holds; nil leaves it out of what is told for debugging.
+	Keeper func(ctx context.Context) (*task.Use, error)
 	// Version and Commit of kist, for the version and the Server header.
 	Version, Commit string
+	// Debug serves profiles.
+	Debug bool
 	// Log takes the errors that no client can be told, and internal errors beside their answer. Nil is slog's default.
 	Log *slog.Logger
 }
@@ -67,6 +77,11 @@ func New(c Config) *Server {
 	s.routeVolumes()
 	s.routeBuild()
 	s.routeCacheMounts()
+	s.routeBootstrap()
+	s.routeRegistry()
+	s.routeMove()
+	s.routeDebug()
+	s.routeUse()
 	s.routeRefused()
 	return s
 }
@@ -84,7 +99,11 @@ func (s *Server) handle(pattern string, h handler) {
 	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		req := &request{r, versionOf(r.Context())}
 		tracked := &tracker{ResponseWriter: w}
-		if err := h(tracked, req); err != nil {
+		err := s.permit(pattern, req)
+		if err == nil {
+			err = h(tracked, req)
+		}
+		if err != nil {
 			s.fail(tracked, req, err)
 		}
 	})
@@ -99,6 +118,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header.Set("Ostype", "linux")
 	header.Set("Docker-Experimental", "false")
 	v, path, err := splitVersion(r.URL.Path)
+	if err == nil && r.Header["Origin"] != nil {
+		err = sameOrigin(r)
+	}
 	if err != nil {
 		writeError(w, err)
 		return
@@ -111,6 +133,18 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		r = &clone
 	}
 	s.mux.ServeHTTP(w, r.WithContext(withVersion(r.Context(), v)))
+}
+
+// sameOrigin refuses the web pages of others: a browser sends what they ask for to any TCP socket that it reaches.
+func sameOrigin(r *http.Request) error {
+	origin := r.Header.Get("Origin")
+	if a, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); origin == "" || ok && a.Network() == "unix" {
+		return nil
+	}
+	if u, err := url.Parse(origin); err != nil || u.Host != r.Host {
+		return fmt.Errorf("a page of %s may not ask this daemon for anything: %w", origin, errdefs.ErrPermissionDenied)
+	}
+	return nil
 }
 
 // recoverPanic answers 500 for a programming error instead of tearing the connection down, and logs its stack.
@@ -131,7 +165,7 @@ func (s *Server) fail(w *tracker, r *request, err error) {
 	err = s.explainFull(r.Context(), err)
 	status := StatusOf(err)
 	if w.began {
-		if !errors.Is(err, context.Canceled) && !clientGone(err) {
+		if !errors.Is(err, context.Canceled) && !errors.Is(err, errAnswered) && !clientGone(err) {
 			s.Log.Error("answer broken off", "method", r.Method, "path", r.URL.Path, "error", err)
 		}
 		return

@@ -47,7 +47,7 @@ func (f *fake) Attach(_ context.Context, _ string, o engine.AttachOptions) error
 
 func (f *fake) Logs(_ context.Context, _ string, o engine.LogsOptions) error { return f.logs(o) }
 
-func serve(t *testing.T, f *fake) *Server {
+func newServer(t *testing.T, f *fake) *Server {
 	t.Helper()
 	return New(Config{Containers: f, Events: new(event.Bus), Version: "test", Log: slog.New(slog.DiscardHandler)})
 }
@@ -63,7 +63,7 @@ func do(s *Server, method, path, body string) *httptest.ResponseRecorder {
 }
 
 func TestVersions(t *testing.T) {
-	s := serve(t, &fake{})
+	s := newServer(t, &fake{})
 	for _, tc := range []struct {
 		path   string
 		status int
@@ -101,19 +101,19 @@ func TestErrorsBecomeStatuses(t *testing.T) {
 		body   ErrorBody
 	}{
 		{nil, 204, ErrorBody{}},
-		{fmt.Errorf("No such container: x: %w", errdefs.ErrNotFound), 404, ErrorBody{Message: "No such container: x"}},
-		{fmt.Errorf("bad: %w", errdefs.ErrInvalidArgument), 400, ErrorBody{Message: "bad"}},
-		{fmt.Errorf("taken: %w", errdefs.ErrConflict), 409, ErrorBody{Message: "taken"}},
+		{fmt.Errorf("No such container: x: %w", errdefs.ErrNotFound), 404, ErrorBody{Message: "No such container: x", Code: "not-found"}},
+		{fmt.Errorf("bad: %w", errdefs.ErrInvalidArgument), 400, ErrorBody{Message: "bad", Code: "invalid-request"}},
+		{fmt.Errorf("taken: %w", errdefs.ErrConflict), 409, ErrorBody{Message: "taken", Code: "conflict"}},
 		{fmt.Errorf("same: %w", errdefs.ErrNotModified), 304, ErrorBody{}},
-		{fmt.Errorf("later: %w", errdefs.ErrNotImplemented), 501, ErrorBody{Message: "later"}},
-		{io.ErrUnexpectedEOF, 500, ErrorBody{Message: "unexpected EOF"}},
+		{fmt.Errorf("later: %w", errdefs.ErrNotImplemented), 501, ErrorBody{Message: "later", Code: "not-implemented"}},
+		{io.ErrUnexpectedEOF, 500, ErrorBody{Message: "unexpected EOF", Code: "internal"}},
 		{
 			&fault.Error{Code: "port-in-use", What: "cannot publish 80", Cause: "held by nginx", Try: "-p 81:80", Class: errdefs.ErrConflict},
 			409,
 			ErrorBody{Message: "cannot publish 80: held by nginx (try: -p 81:80)", Code: "port-in-use", What: "cannot publish 80", Cause: "held by nginx", Try: "-p 81:80"},
 		},
 	} {
-		s := serve(t, &fake{start: func(string) error { return tc.err }})
+		s := newServer(t, &fake{start: func(string) error { return tc.err }})
 		w := do(s, http.MethodPost, "/containers/x/start", "")
 		var got ErrorBody
 		_ = json.Unmarshal(w.Body.Bytes(), &got)
@@ -124,7 +124,7 @@ func TestErrorsBecomeStatuses(t *testing.T) {
 }
 
 func TestPanicIsAnswered(t *testing.T) {
-	s := serve(t, &fake{start: func(string) error { panic("boom") }})
+	s := newServer(t, &fake{start: func(string) error { panic("boom") }})
 	if w := do(s, http.MethodPost, "/containers/x/start", ""); w.Code != 500 || !strings.Contains(w.Body.String(), "boom") {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
@@ -161,7 +161,7 @@ func TestCreateEvensOutOldShapes(t *testing.T) {
 		{"unknown platform", "/containers/create?platform=a/b/c/d/e", `{"Image":"a"}`, 400, nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			s := serve(t, &fake{create: func(_ string, _ *ocispec.Platform, r container.CreateRequest) (container.CreateResponse, error) {
+			s := newServer(t, &fake{create: func(_ string, _ *ocispec.Platform, r container.CreateRequest) (container.CreateResponse, error) {
 				if tc.check == nil {
 					t.Error("reached the engine")
 				} else if err := tc.check(r); err != nil {
@@ -203,7 +203,7 @@ func listen(t *testing.T, f *fake) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: serve(t, f), ReadHeaderTimeout: time.Minute}
+	server := &http.Server{Handler: newServer(t, f), ReadHeaderTimeout: time.Minute}
 	done := make(chan struct{})
 	go func() { defer close(done); _ = server.Serve(l) }()
 	t.Cleanup(func() { _ = server.Close(); <-done })
@@ -280,6 +280,57 @@ func TestAttachGivesTheConnectionAway(t *testing.T) {
 	}
 }
 
+// A body before the stream is none of it: dockerode repeats its query there, or sends one in no chunks.
+func TestStreamBeginsAfterTheBody(t *testing.T) {
+	for head, body := range map[string]string{
+		"Content-Length: 15":         `{"stream":true}`,
+		"Transfer-Encoding: chunked": "0\r\n\r\n",
+		"Content-Length: 0":          "",
+	} {
+		streams := make(chan engine.Stream, 1)
+		conn, err := net.Dial("unix", listen(t, &fake{attach: func(o engine.AttachOptions) error {
+			s, err := o.Hijack(false)
+			streams <- s
+			return err
+		}}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(conn, "POST /v1.42/containers/x/attach HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n%s\r\n\r\n%sfirst", head, body)
+		if _, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil { //nolint:bodyclose // the connection is the body
+			t.Fatal(err)
+		}
+		s := <-streams
+		if string(s.Pending) != "first" {
+			t.Errorf("%s: the stream begins with %q", head, s.Pending)
+		}
+		_ = s.File.Close()
+		_ = conn.Close()
+	}
+}
+
+// Clients that take whatever version they are told are told one that they know.
+func TestVersionForClients(t *testing.T) {
+	for agent, want := range map[string]string{
+		"docker-sdk-python/5.0.3":                          "1.51",
+		"docker-sdk-python/7.1.0":                          "1.51",
+		"docker-sdk-python/8.0.0":                          newest.String(),
+		"docker-compose/1.29.2 docker-py/5.0.3 Linux/6.18": "1.44",
+		"docker-compose/2.1.0":                             newest.String(),
+		"Docker-Client/29.9.3 (linux)":                     newest.String(),
+		"":                                                 newest.String(),
+	} {
+		r := httptest.NewRequest(http.MethodGet, "/version", nil)
+		r.Header.Set("User-Agent", agent)
+		w := httptest.NewRecorder()
+		newServer(t, &fake{}).ServeHTTP(w, r)
+		var got struct{ ApiVersion string }
+		if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || got.ApiVersion != want {
+			t.Errorf("%q: %q, %v; want %s", agent, got.ApiVersion, err, want)
+		}
+	}
+}
+
 // A client may throw away what it reads together with the head of the answer: nothing comes before it has read that.
 func TestOutputComesAfterTheHead(t *testing.T) {
 	for _, agent := range []string{"docker-sdk-python/7", "kist/1"} {
@@ -314,7 +365,7 @@ func TestOutputComesAfterTheHead(t *testing.T) {
 
 func TestLogsOptions(t *testing.T) {
 	var got engine.LogsOptions
-	s := serve(t, &fake{logs: func(o engine.LogsOptions) error {
+	s := newServer(t, &fake{logs: func(o engine.LogsOptions) error {
 		got = o
 		w, err := o.Begin(true)
 		if err == nil {
@@ -337,7 +388,7 @@ func TestLogsOptions(t *testing.T) {
 }
 
 func TestEvents(t *testing.T) {
-	s := serve(t, &fake{})
+	s := newServer(t, &fake{})
 	s.Events.Emit(events.ContainerEventType, "start", "abc", map[string]string{"name": "web", "image": "img", "l": "v"})
 	s.Events.Emit(events.ImageEventType, "pull", "img", map[string]string{"name": "img"})
 	now := fmt.Sprint(time.Now().Unix() + 1)
@@ -350,6 +401,10 @@ func TestEvents(t *testing.T) {
 		{`&filters={"container":{"web":true}}`, 1},
 		{`&filters={"container":{"ab":true}}`, 1},
 		{`&filters={"container":{"other":true}}`, 0},
+		{`&filters={"container":{"eb":true}}`, 0},
+		{`&filters={"network":{"web":true}}`, 0},
+		{`&filters={"event":{"star":true}}`, 0},
+		{`&filters={"nosuch":["x"]}`, 2},
 		{`&filters={"event":["start"]}`, 1},
 		{`&filters={"label":["l=v"]}`, 1},
 		{`&filters={"label":["l=w"]}`, 0},
@@ -363,8 +418,10 @@ func TestEvents(t *testing.T) {
 			t.Errorf("API 1.41 has no old fields: %s", w.Body)
 		}
 	}
-	if w := do(s, http.MethodGet, `/events?filters={"nosuch":["x"]}`, ""); w.Code != 400 {
-		t.Errorf("unknown filter: %d", w.Code)
+	for _, bad := range []string{`filters={"type":7}`, "since=yesterday", "since=20&until=10"} {
+		if w := do(s, http.MethodGet, "/events?"+strings.ReplaceAll(bad, `"`, "%22"), ""); w.Code != 400 {
+			t.Errorf("%s: %d", bad, w.Code)
+		}
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 // routeStreams adds what streams: attach, logs, stats, archives, and execs.
 func (s *Server) routeStreams() {
 	s.handle("POST /containers/{id}/attach", s.containerAttach)
+	s.handle("GET /containers/{id}/attach/ws", s.containerAttachWS)
 	s.handle("GET /containers/{id}/logs", s.containerLogs)
 	s.handle("GET /containers/{id}/stats", s.containerStats)
 	s.handle("GET /containers/{id}/export", s.containerExport)
@@ -213,6 +214,11 @@ func (s *Server) execCreate(w http.ResponseWriter, r *request) error {
 	if len(req.Cmd) == 0 {
 		return fmt.Errorf("No exec command specified: %w", errdefs.ErrInvalidArgument) //nolint:staticcheck // docker's words
 	}
+	if to := r.scope(); to != nil {
+		if err := to.Exec(req); err != nil {
+			return err
+		}
+	}
 	id, err := s.Containers.ExecCreate(r.Context(), r.PathValue("id"), req)
 	if err != nil {
 		return err
@@ -228,6 +234,9 @@ func (s *Server) execStart(w http.ResponseWriter, r *request) error {
 	o := engine.ExecStartOptions{Detach: req.Detach, TTY: req.Tty, ConsoleSize: req.ConsoleSize}
 	if !req.Detach {
 		o.Hijack = hijack(w, r)
+		if strings.HasPrefix(r.UserAgent(), "kist/") { // Others' users know docker's line.
+			o.Say = lines
+		}
 	}
 	if err := s.Containers.ExecStart(r.Context(), r.PathValue("id"), o); err != nil {
 		return err

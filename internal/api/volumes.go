@@ -19,7 +19,7 @@ func (s *Server) routeVolumes() {
 }
 
 func (s *Server) volumeList(w http.ResponseWriter, r *request) error {
-	f, err := r.filters()
+	f, err := r.scopedFilters()
 	if err != nil {
 		return err
 	}
@@ -35,9 +35,23 @@ func (s *Server) volumeCreate(w http.ResponseWriter, r *request) error {
 	if err := r.decode(&req, true); err != nil {
 		return err
 	}
+	to := r.project()
+	if to != nil {
+		labels, err := to.Mark(req.Labels)
+		if err == nil {
+			err = to.Volume(req.Driver, req.DriverOpts)
+		}
+		if err != nil {
+			return err
+		}
+		req.Labels = labels
+	}
 	v, _, err := s.Volumes.Ensure(r.Context(), req.Name, req.Driver, req.Labels, req.DriverOpts)
 	if err != nil {
 		return err
+	}
+	if to != nil && !to.Owns(v.Labels) {
+		return to.Refuse("the volume " + req.Name + ", which is not the project's,")
 	}
 	return writeJSON(w, http.StatusCreated, v)
 }
@@ -59,7 +73,7 @@ func (s *Server) volumeRemove(w http.ResponseWriter, r *request) error {
 
 // volumePrune prunes named volumes too before API 1.42, as docker did.
 func (s *Server) volumePrune(w http.ResponseWriter, r *request) error {
-	f, err := r.filters()
+	f, err := r.scopedFilters()
 	if err != nil {
 		return err
 	}

@@ -8,16 +8,16 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/containerd/errdefs"
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/kistdev/kist/internal/inflate"
+	"github.com/kistdev/kist/internal/xz"
 )
 
 // Compression of a stream, told from its first bytes.
 type Compression string
 
-// The compressions that are recognised. Xz is only recognised, so that it can be refused by name.
+// The compressions that are recognised.
 const (
 	Plain Compression = "plain"
 	Gzip  Compression = "gzip"
@@ -78,7 +78,7 @@ func decompressor(kind Compression, r *bufio.Reader) (io.ReadCloser, error) {
 	case Bzip2:
 		return io.NopCloser(bzip2.NewReader(r)), nil
 	case Xz:
-		return nil, fmt.Errorf("xz compression is not supported; recompress it with gzip or zstd: %w", errdefs.ErrNotImplemented)
+		return io.NopCloser(xz.NewReader(r)), nil
 	default:
 		return io.NopCloser(r), nil
 	}

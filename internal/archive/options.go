@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/kistdev/kist/internal/sys"
 )
 
 // Owner is a user and group by number.
@@ -62,6 +64,17 @@ type TarOptions struct {
 	Latest *time.Time
 	// MapOwner, when set, turns the host's owners into those of the archive.
 	MapOwner func(Owner) (Owner, error)
+	// Under, when set, is a tree under the archived one: what that lacks is taken from there, and a directory that both have
+	// is archived once, with the attributes of the upper one. The top is archived, not a part of it.
+	Under *sys.Root
+	// Mark, when set, is called before the entry with the name is written, but not before each: when MarkEvery bytes or more
+	// have come since the last call. All that belongs to the entries before it has been written then.
+	Mark      func(name string) error
+	MarkEvery int64
+	// From, when set, leaves out what comes before the entry of this name: what is written is the end of the whole tar, which
+	// begins with that entry. It is right only as long as no file before it has several names. It wants NoRoot. A name that
+	// is not there is an errdefs.ErrNotFound.
+	From string
 }
 
 // whiteout names of the OCI image specification.

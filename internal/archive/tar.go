@@ -7,11 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"slices"
 	"strings"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
 	"github.com/kistdev/kist/internal/sys"
@@ -23,8 +22,14 @@ import (
 func Tar(ctx context.Context, root *sys.Root, name string, w io.Writer, o TarOptions) error {
 	buf := bufio.NewWriterSize(w, copySize)
 	p := &packer{
-		ctx: ctx, o: o, tar: tar.NewWriter(buf), links: make(map[inode]string), buf: make([]byte, copySize),
+		ctx: ctx, o: o, out: buf, tar: tar.NewWriter(buf), links: make(map[inode]string), buf: make([]byte, copySize),
 		overlay: overlayPrefix(o.UserXattr),
+	}
+	if o.From != "" {
+		if !o.NoRoot {
+			return fmt.Errorf("archive from %s on: with an entry for the root: %w", o.From, errdefs.ErrInvalidArgument)
+		}
+		p.from = strings.Split(o.From, "/")
 	}
 	if err := p.top(root, name); err != nil {
 		return err
@@ -46,7 +51,10 @@ func Tar(ctx context.Context, root *sys.Root, name string, w io.Writer, o TarOpt
 type packer struct {
 	ctx     context.Context //nolint:containedctx // lives as long as the one call that made it
 	o       TarOptions
+	out     *bufio.Writer
 	tar     *tar.Writer
+	from    []string         // the rest of the way to where archiving begins; nil once it has begun
+	since   int64            // written since the last mark, about
 	links   map[inode]string // names of the files that have several, as archived
 	buf     []byte
 	dev     uint64 // of the top, for OneFilesystem
@@ -62,6 +70,7 @@ type item struct {
 	name  string // in the archive; "" for the top of a tree without a name
 	st    unix.Stat_t
 	fd    int // of an open file; 0 is none
+	under int // of a directory: where the tree under this one has it, too; negative: it has not
 }
 
 // path is what system calls without a descriptor argument take.
@@ -73,7 +82,10 @@ func (p *packer) top(root *sys.Root, name string) error {
 		return fmt.Errorf("archive: %w", err)
 	}
 	defer parent.Close()
-	it := &item{dirfd: int(parent.Fd()), base: base, name: p.o.Name}
+	it := &item{dirfd: int(parent.Fd()), base: base, name: p.o.Name, under: -1}
+	if p.o.Under != nil {
+		it.under = p.o.Under.Fd()
+	}
 	if err := unix.Fstatat(it.dirfd, it.base, &it.st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return &pathError{"archive", name, err}
 	}
@@ -104,6 +116,9 @@ func (p *packer) add(it *item) error {
 	}
 	if len(it.name) >= unix.PathMax {
 		return &pathError{"archive", it.name[:64] + "...", unix.ENAMETOOLONG}
+	}
+	if err := p.mark(it); err != nil {
+		return err
 	}
 	err := p.addKind(it)
 	if errors.Is(err, unix.ENOENT) {
@@ -137,35 +152,39 @@ func (p *packer) addKind(it *item) error {
 
 // children archives what is in a directory, in the order of the names.
 func (p *packer) children(dir *item) error {
-	fd, err := unix.Openat(dir.dirfd, dir.base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	d, err := openListing(dir)
 	if err != nil {
 		return &pathError{"archive", dir.name, err}
 	}
-	f := os.NewFile(uintptr(fd), dir.name)
-	defer f.Close()
-	names, err := f.Readdirnames(-1)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return &pathError{"archive", dir.name, err}
-	}
-	slices.Sort(names)
-	for _, base := range names {
-		if p.o.Upper && strings.HasPrefix(base, whiteoutPrefix) {
+	defer d.close()
+	from := p.from
+	p.from = nil
+	for _, e := range d.entries {
+		if p.o.Upper && strings.HasPrefix(e.base, whiteoutPrefix) {
 			continue // would hide something when unpacked; the format has no way to write it
 		}
-		it := &item{dirfd: fd, base: base, name: base}
-		if dir.name != "" {
-			it.name = dir.name + "/" + base
+		if from != nil && e.base < from[0] {
+			continue
 		}
-		err := unix.Fstatat(fd, base, &it.st, unix.AT_SYMLINK_NOFOLLOW)
+		it, err := d.item(dir, e)
 		if err == unix.ENOENT {
 			continue
 		}
 		if err != nil {
-			return &pathError{"archive", it.name, err}
+			return &pathError{"archive", dir.name + "/" + e.base, err}
 		}
-		if err := p.add(it); err != nil {
+		if from == nil {
+			err = p.add(it)
+		} else {
+			err = p.begin(it, from)
+			from = nil
+		}
+		if err != nil {
 			return err
 		}
+	}
+	if from != nil {
+		return p.lost(dir.name + "/" + from[0])
 	}
 	return nil
 }

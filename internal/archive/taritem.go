@@ -41,6 +41,7 @@ func (p *packer) write(hdr *tar.Header) error {
 	if err := p.tar.WriteHeader(hdr); err != nil {
 		return &pathError{"archive", hdr.Name, err}
 	}
+	p.since += tarBlock + hdr.Size
 	return nil
 }
 

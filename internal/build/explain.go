@@ -2,8 +2,6 @@ package build
 
 import (
 	"fmt"
-	"sort"
-	"strings"
 )
 
 // difference is what a step's key has that the last build's had not.
@@ -15,8 +13,8 @@ type difference struct {
 	input int
 }
 
-// compare finds what is different. files gives the old and the new list behind a part that is a digest of files.
-func compare(old []partRow, now []part, files func(partRow, part) (before, after map[string]string)) []difference {
+// compare finds what is different. files says how the list behind a part that is a digest of files has changed.
+func compare(old []partRow, now []part, files func(partRow, part) string) []difference {
 	var all []difference
 	before := map[string]partRow{}
 	for _, p := range old {
@@ -28,8 +26,7 @@ func compare(old []partRow, now []part, files func(partRow, part) (before, after
 		switch {
 		case ok && o.Value == p.value:
 		case p.files != nil && ok:
-			a, b := files(o, p)
-			all = append(all, difference{name: p.name, words: changedFiles(a, b), input: 0})
+			all = append(all, difference{name: p.name, words: files(o, p), input: 0})
 		case p.input > 0:
 			all = append(all, difference{name: p.name, words: p.name + " changed", input: p.input})
 		case !ok:
@@ -49,52 +46,6 @@ func compare(old []partRow, now []part, files func(partRow, part) (before, after
 func (p partRow) id() string { return fmt.Sprintf("%d %s", p.Input, p.Name) }
 
 func (p part) row() partRow { return partRow{Name: p.name, Value: p.value, Input: p.input} }
-
-// changedFiles says in a few words how two trees differ.
-func changedFiles(before, after map[string]string) string {
-	if before == nil || after == nil {
-		return "files it copies changed"
-	}
-	var changed, added, gone []string
-	for name, d := range after {
-		switch o, ok := before[name]; {
-		case !ok:
-			added = append(added, name)
-		case o != d:
-			changed = append(changed, name)
-		}
-	}
-	for name := range before {
-		if _, ok := after[name]; !ok {
-			gone = append(gone, name)
-		}
-	}
-	// A directory counts as changed when its mode or owner did; files in it say more.
-	for _, c := range []struct {
-		names []string
-		verb  string
-	}{{changed, "changed"}, {added, "was added"}, {gone, "was removed"}} {
-		if len(c.names) == 0 {
-			continue
-		}
-		sort.Slice(c.names, func(a, b int) bool {
-			if d := strings.Count(c.names[a], "/") - strings.Count(c.names[b], "/"); d != 0 {
-				return d < 0
-			}
-			return c.names[a] < c.names[b]
-		})
-		others := len(changed) + len(added) + len(gone) - 1
-		switch others {
-		case 0:
-			return c.names[0] + " " + c.verb
-		case 1:
-			return c.names[0] + " " + c.verb + ", and one more file"
-		default:
-			return fmt.Sprintf("%s %s, and %d more files", c.names[0], c.verb, others)
-		}
-	}
-	return "files it copies changed"
-}
 
 // match pairs the steps of this build with those of the last one: first those with the same words in the same stage, then
 // of the rest those at the same place. -1 stands for a step that is new.

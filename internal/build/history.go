@@ -1,12 +1,8 @@
 package build
 
 import (
-	"bufio"
-	"bytes"
-	"compress/flate"
-	"context"
 	"fmt"
-	"io"
+	"maps"
 	"strconv"
 	"strings"
 
@@ -128,6 +124,7 @@ func (c *Cache) keep(key string, h *history, lists map[string][]byte) {
 		clear(c.history)
 	}
 	c.history[key] = h
+	maps.DeleteFunc(lists, func(_ string, packed []byte) bool { return packed == nil })
 	for name, packed := range lists {
 		c.lists = append(c.lists, namedList{name, packed})
 	}
@@ -156,83 +153,4 @@ func (c *Cache) keep(key string, h *history, lists map[string][]byte) {
 		}
 		return historyTable.Put(tx, key, h)
 	})
-}
-
-// filesOf is the list behind a digest, path by path; nil if it is not remembered.
-func (c *Cache) filesOf(name string) map[string]string {
-	var packed []byte
-	c.mu.Lock()
-	for _, l := range c.lists {
-		if l.name == name {
-			packed = l.packed
-		}
-	}
-	c.mu.Unlock()
-	if packed == nil {
-		err := c.db.View(func(tx *db.Tx) error {
-			list, err := filesTable.Get(tx, name)
-			if err == nil {
-				packed = list.Packed
-			}
-			return err
-		})
-		if err != nil {
-			return nil
-		}
-	}
-	files, err := unpackFiles(packed)
-	if err != nil {
-		return nil
-	}
-	return files
-}
-
-// packFiles makes a list small: 50,000 paths are some hundred kilobytes.
-func packFiles(each func(func(string, digest.Digest) bool) error) ([]byte, error) {
-	var buf bytes.Buffer
-	w, err := flate.NewWriter(&buf, flate.BestSpeed)
-	if err != nil {
-		return nil, err
-	}
-	size := 0
-	err = each(func(name string, d digest.Digest) bool {
-		if size += len(name) + 18; size > maxFileList || strings.ContainsRune(name, '\n') {
-			return size <= maxFileList
-		}
-		_, _ = fmt.Fprintf(w, "%s %s\n", short(d), name) // A buffer takes everything.
-		return true
-	})
-	if err != nil || size > maxFileList {
-		return nil, err
-	}
-	if err := w.Close(); err != nil {
-		return nil, err
-	}
-	return buf.Bytes(), nil
-}
-
-func short(d digest.Digest) string {
-	_, hex, _ := strings.Cut(d.String(), ":")
-	return hex[:min(16, len(hex))]
-}
-
-func unpackFiles(packed []byte) (map[string]string, error) {
-	files := map[string]string{}
-	s := bufio.NewScanner(io.LimitReader(flate.NewReader(bytes.NewReader(packed)), 2*maxFileList))
-	s.Buffer(nil, 1<<16)
-	for s.Scan() {
-		d, name, _ := strings.Cut(s.Text(), " ")
-		files[name] = d
-	}
-	return files, s.Err()
-}
-
-// listed reads the files of a part as they are now.
-func (p part) listed(ctx context.Context) (map[string]string, error) {
-	files := map[string]string{}
-	err := p.files(ctx, func(name string, d digest.Digest) bool {
-		files[name] = short(d)
-		return true
-	})
-	return files, err
 }

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"context"
 	"encoding/json"
 	"testing"
 
@@ -126,13 +127,15 @@ func FuzzCache(f *testing.F) {
 }
 
 func FuzzFiles(f *testing.F) {
-	packed, err := packFiles(func(yield func(string, digest.Digest) bool) error {
+	p := part{files: func(_ context.Context, yield func(string, digest.Digest) bool) error {
 		yield("etc/passwd", digest.FromString("x"))
 		return nil
-	})
+	}}
+	l, err := p.list(f.Context(), nil)
 	if err != nil {
 		f.Fatal(err)
 	}
+	packed := l.packed
 	if files, err := unpackFiles(packed); err != nil || len(files) != 1 || files["etc/passwd"] == "" {
 		f.Fatalf("%v, %v", files, err)
 	}

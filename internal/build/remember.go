@@ -50,7 +50,7 @@ func (j *job) remember(whole bool) Summary {
 	if len(steps) == 0 || j.req.Internal {
 		return Summary{}
 	}
-	m := memory{j: j, whole: whole, key: j.historyKey(), lists: map[string][]byte{}, before: map[string]map[string]string{}}
+	m := memory{j: j, whole: whole, key: j.historyKey(), lists: map[string][]byte{}}
 	m.old = j.b.cache.last(m.key)
 	return m.run(steps)
 }
@@ -82,7 +82,6 @@ type memory struct {
 	pairs  map[*step]*stepRow // the same step in the last build
 	used   map[*stepRow]bool
 	lists  map[string][]byte
-	before map[string]map[string]string
 	causes map[*step]string
 }
 
@@ -259,28 +258,22 @@ func (m *memory) below(s *step, input int) string {
 	return "what it stands on changed"
 }
 
-// files are the lists behind a part then and now.
-func (m *memory) files(old partRow, p part) (before, after map[string]string) {
-	before = m.j.b.cache.filesOf(old.Value)
-	if before == nil {
-		return nil, nil
-	}
-	after, err := p.listed(context.WithoutCancel(m.j.ctx))
+// files says how the list behind a part has changed, and keeps it for the next build.
+func (m *memory) files(old partRow, p part) string {
+	l, err := p.list(context.WithoutCancel(m.j.ctx), m.j.b.cache.filesOf(old.Value))
 	if err != nil {
-		return nil, nil
+		return (*fileDiff)(nil).words()
 	}
-	return before, after
+	m.lists[p.value] = l.packed
+	return l.words
 }
 
 // list keeps the list behind a part for the next build.
 func (m *memory) list(p part) {
-	if p.files == nil || m.lists[p.value] != nil {
+	if _, ok := m.lists[p.value]; ok || p.files == nil {
 		return
 	}
-	packed, err := packFiles(func(yield func(string, digest.Digest) bool) error {
-		return p.files(context.WithoutCancel(m.j.ctx), yield)
-	})
-	if err == nil && packed != nil { // Without it the next explanation is less exact.
-		m.lists[p.value] = packed
+	if l, err := p.list(context.WithoutCancel(m.j.ctx), nil); err == nil { // Without it the next explanation is less exact.
+		m.lists[p.value] = l.packed
 	}
 }

@@ -60,6 +60,9 @@ type LocalOptions struct {
 	SharedKey string
 	// Whole says that a copy is to be made anew, without asking what an earlier one has (BuildKit's "local.differ" is "none").
 	Whole bool
+	// Session is the session that has the directory, as the frontend put it: of a target that another one builds on, it is
+	// not the build's own.
+	Session string
 }
 
 // Tree is a file tree for a local export. Prefix is the directory for it below the destination ("linux_amd64", or

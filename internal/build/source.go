@@ -42,7 +42,10 @@ type localOp struct {
 func (o *localOp) key(context.Context, *track, []result) (cacheKey, error) { return cacheKey{}, nil }
 
 func (o *localOp) run(ctx context.Context, t *track, _ []result) ([]result, error) {
-	options := LocalOptions{SharedKey: o.attrs[pb.AttrSharedKeyHint], Whole: o.attrs[pb.AttrLocalDiffer] == pb.AttrLocalDifferNone}
+	options := LocalOptions{
+		SharedKey: o.attrs[pb.AttrSharedKeyHint], Whole: o.attrs[pb.AttrLocalDiffer] == pb.AttrLocalDifferNone,
+		Session: o.attrs[pb.AttrLocalSessionID],
+	}
 	for key, into := range map[string]*[]string{
 		pb.AttrIncludePatterns: &options.Include, pb.AttrExcludePatterns: &options.Exclude, pb.AttrFollowPaths: &options.FollowPaths,
 	} {

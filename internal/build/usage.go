@@ -90,10 +90,12 @@ func (b *Builder) usage(ctx context.Context) ([]Record, error) {
 		row.layers(func(d digest.Digest) bool {
 			made++
 			r.Shared = r.Shared || needs(d)
-			if !counted[d] {
-				counted[d] = true
-				r.Size += b.sizeOf([]digest.Digest{d})
-			}
+			b.cfg.Layers.Parts(d, func(part digest.Digest, n int64) {
+				if !counted[part] {
+					counted[part] = true
+					r.Size += n
+				}
+			})
 			return true
 		})
 		all = append(all, r)

@@ -24,6 +24,7 @@ import (
 // Local implements build.Session: it receives what is wanted of a directory of the client. Steps of one build that want
 // the same of the same directory share one receipt.
 func (c *clientSession) Local(ctx context.Context, name string, o build.LocalOptions) (*build.LocalDir, error) {
+	c = c.holder(ctx, o.Session)
 	key := treeKey(c.caller.SharedKey(), name, o)
 	wanted := strings.Join([]string{key, name, strconv.FormatBool(o.Whole), list(o.Include), list(o.Exclude), list(o.FollowPaths)}, "\x00")
 	c.mu.Lock()
@@ -40,6 +41,19 @@ func (c *clientSession) Local(ctx context.Context, name string, o build.LocalOpt
 		return nil, sh.err
 	}
 	return &build.LocalDir{Dir: sh.tree.dir, Key: "client-" + sh.tree.name, Release: func() { c.leave(wanted, sh) }}, nil
+}
+
+// holder is the session that has a directory: that of a target which this build stands on (buildx bake, docker compose with
+// "service:" contexts) while it is there, else this one.
+func (c *clientSession) holder(ctx context.Context, id string) *clientSession {
+	if id == "" || id == c.id {
+		return c
+	}
+	caller, err := c.s.sessions.Get(ctx, id, true)
+	if err != nil || caller == nil {
+		return c
+	}
+	return &clientSession{s: c.s, id: id, caller: caller, locals: map[string]*shared{}}
 }
 
 func list(s []string) string { return strings.Join(s, "\x01") }

@@ -56,7 +56,7 @@ func (a *app) globalFlags() *pflag.FlagSet {
 	fs.SetInterspersed(false)
 	fs.Usage = func() {}
 	fs.StringVarP(&g.host, "host", "H", "", "Daemon to connect to (unix://, tcp:// or ssh://)")
-	fs.StringVarP(&g.context, "context", "c", "", "Context to use; kist has only \"default\"")
+	fs.StringVarP(&g.context, "context", "c", "", "Context that names the daemon (see kist context)")
 	fs.StringVar(&g.configDir, "config", "", "Directory of the client's settings (default ~/.docker)")
 	// The client has nothing to say at any level; scripts written for docker pass these.
 	fs.BoolVarP(&g.debug, "debug", "D", false, "Accepted for docker's sake")
@@ -88,9 +88,14 @@ func (a *app) run(args []string) int {
 	if len(args) == 0 {
 		args = []string{"help"}
 	}
+	if strings.HasPrefix(args[0], "__complete") {
+		args = a.completeGlobals(args)
+		a.completeElsewhere(args)
+	}
 	root := a.root(args)
 	root.SetArgs(args)
-	return a.report(root.Execute())
+	c, err := root.ExecuteC()
+	return a.report(usedWrongly(c, err))
 }
 
 // root builds the tree of commands as far as args need it.
@@ -108,13 +113,20 @@ func (a *app) root(args []string) *cobra.Command {
 	root.CompletionOptions.HiddenDefaultCmd = true
 	entries := a.entries()
 	a.completing = strings.HasPrefix(args[0], "__complete")
+	if a.completing {
+		kept := a.globals
+		root.Flags().AddFlagSet(a.globalFlags())
+		a.globals = kept
+		a.completeArgs(root, "")
+	}
 	if e, ok := find(entries, args[0]); ok {
 		e.build(a, root, args[1:])
 		root.CompletionOptions.DisableDefaultCmd = true
 		root.SetHelpCommand(&cobra.Command{Use: "no-help", Hidden: true})
 		return root
 	}
-	if strings.HasPrefix(args[0], "-") || args[0] == "help" || args[0] == "completion" || a.completing {
+	if strings.HasPrefix(args[0], "-") || args[0] == "help" || a.completing {
+		root.CompletionOptions.DisableDefaultCmd = true
 		for _, e := range entries {
 			e.build(a, root, nil)
 		}

@@ -35,9 +35,9 @@ func (b *buildRun) findContext(path string) error {
 		return b.remoteDockerfile()
 	}
 	if st, err := os.Stat(path); err == nil && !st.IsDir() {
-		return &hintedError{err: fmt.Errorf("the context %s is no directory", path), try: "kist build -f " + path + " " + filepath.Dir(path)}
+		return &hintedError{err: fmt.Errorf("the context %s is no directory", path), try: "kist build -f " + path + " " + filepath.Dir(path), code: "no-context"}
 	}
-	return &hintedError{err: fmt.Errorf("there is no directory %s", path), try: "kist build PATH, with the directory that COPY copies from"}
+	return &hintedError{err: fmt.Errorf("there is no directory %s", path), try: "kist build PATH, with the directory that COPY copies from", code: "no-context"}
 }
 
 func isDir(path string) bool {
@@ -127,10 +127,10 @@ func noDockerfile(context string) error {
 	for _, e := range entries {
 		name := strings.ToLower(e.Name())
 		if !e.IsDir() && (strings.Contains(name, "dockerfile") || strings.Contains(name, "containerfile")) && !strings.HasSuffix(name, ".dockerignore") {
-			return &hintedError{err: err, try: "kist build -f " + filepath.Join(context, e.Name()) + " " + context}
+			return &hintedError{err: err, try: "kist build -f " + filepath.Join(context, e.Name()) + " " + context, code: "no-dockerfile"}
 		}
 	}
-	return &hintedError{err: err, try: "name it with -f FILE"}
+	return &hintedError{err: err, try: "name it with -f FILE", code: "no-dockerfile"}
 }
 
 // missingDockerfile says which file beside the one that is not there may be meant.
@@ -144,9 +144,9 @@ func missingDockerfile(file string) error {
 		}
 	}
 	if near := typo.Nearest(filepath.Base(file), names); near != "" {
-		return &hintedError{err: err, try: "did you mean -f " + filepath.Join(filepath.Dir(file), near) + "?"}
+		return &hintedError{err: err, try: "did you mean -f " + filepath.Join(filepath.Dir(file), near) + "?", code: "no-dockerfile"}
 	}
-	return err
+	return &hintedError{err: err, try: "name it with -f FILE", code: "no-dockerfile"}
 }
 
 // remoteDockerfile finds the Dockerfile of a context elsewhere: in it, or here if the path is absolute.

@@ -223,7 +223,7 @@ func TestBuildFailure(t *testing.T) {
 	dir := project(t, map[string]string{"Dockerfile": "FROM scratch"})
 	d := newFakeDaemon(t)
 	d.builds(buildmsg.Message{Failure: &buildmsg.Failure{
-		Message: "process did not complete", What: "step [2/2] RUN make failed", Cause: "exit code 2", Try: "look at its output", Step: "[2/2] RUN make", ExitCode: 2,
+		Message: "process did not complete", Code: "build-step-failed", What: "step [2/2] RUN make failed", Cause: "exit code 2", Try: "look at its output", Step: "[2/2] RUN make", ExitCode: 2,
 		Tail:   []byte("make: *** no\x1b[2J rule\n"),
 		Places: []buildmsg.Place{{File: "Dockerfile", First: 1, Lines: []string{"FROM scratch", "RUN make"}, Marks: []buildmsg.Range{{Start: buildmsg.Position{Line: 2}, End: buildmsg.Position{Line: 2}}}}},
 	}})
@@ -232,7 +232,7 @@ func TestBuildFailure(t *testing.T) {
    1 |     FROM scratch
    2 | >>> RUN make
 --------------------
-error: step [2/2] RUN make failed
+error: step [2/2] RUN make failed [build-step-failed]
 cause: exit code 2
 try:   look at its output
 `
@@ -248,7 +248,7 @@ func TestBuildSyntaxError(t *testing.T) {
 	dir := project(t, map[string]string{"Dockerfile": "FROM scratch"})
 	d := newFakeDaemon(t)
 	d.builds(buildmsg.Message{Failure: &buildmsg.Failure{
-		Message: "dockerfile parse error on line 2: unknown instruction: RUM (did you mean RUN?)",
+		Message: "dockerfile parse error on line 2: unknown instruction: RUM (did you mean RUN?)", Code: "build-dockerfile",
 		Places: []buildmsg.Place{{
 			File: "Dockerfile", First: 1, Lines: []string{"FROM scratch", "\trum make"},
 			Marks: []buildmsg.Range{{Start: buildmsg.Position{Line: 2}, End: buildmsg.Position{Line: 2}}},
@@ -260,7 +260,8 @@ func TestBuildSyntaxError(t *testing.T) {
    2 | >>>     rum make
      |         ^^^
 --------------------
-error: dockerfile parse error on line 2: unknown instruction: RUM (did you mean RUN?)
+error: dockerfile parse error on line 2: unknown instruction: RUM (did you mean RUN?) [build-dockerfile]
+try:   correct that line
 `
 	if res := d.kist("build", dir); res.err != want {
 		t.Error(cmp.Diff(want, res.err))

@@ -97,6 +97,7 @@ func (a *app) everyday() []entry {
 		{names: []string{"exec"}, short: "Run a further command in a running container", new: a.execCommand},
 		{names: []string{"ps"}, short: "List containers", new: a.psCommand},
 		{names: []string{"build"}, short: "Build an image from a Dockerfile", new: a.buildCommand},
+		{names: []string{"compose"}, short: "Run the services of a Compose file", new: a.composeCommand},
 		{names: []string{"pull"}, short: "Fetch an image from a registry", new: a.pullCommand},
 		{names: []string{"push"}, short: "Send an image to a registry", new: a.pushCommand},
 		{names: []string{"images"}, short: "List images", new: a.imagesCommand},
@@ -118,9 +119,12 @@ func (a *app) further() []entry {
 		{names: []string{"import"}, short: "Make an image of a root file system's tar", new: a.importCommand},
 		{names: []string{"inspect"}, short: "Show everything known about an object", new: a.inspectCommand},
 		{names: []string{"load"}, short: "Load images from an archive", new: a.loadCommand},
+		{names: []string{"move"}, short: "Move images, volumes and containers to another host", new: a.moveCommand},
 		{names: []string{"rmi"}, short: "Remove images", new: a.rmiCommand},
 		{names: []string{"save"}, short: "Write images to an archive", new: a.saveCommand},
 		{names: []string{"tag"}, short: "Give an image a further name", new: a.tagCommand},
+		{names: []string{"doctor"}, short: "Examine this host and what kist keeps on it", new: a.doctorCommand},
+		{names: []string{"completion"}, short: "Print a script that lets a shell complete commands and names", sub: a.completionCommands()},
 		{names: []string{"daemon"}, short: "Say how the daemon is run", new: a.daemonCommand},
 	}))
 }
@@ -161,6 +165,7 @@ func (a *app) groups() []entry {
 			{names: []string{"stop"}, short: "Stop containers", new: a.stopCommand},
 		}, a.containerVerbs())},
 		{names: []string{"image"}, short: "Commands for images", sub: []entry{
+			{names: []string{"bootstrap"}, short: "Make a base image of a distribution's own packages", new: a.bootstrapCommand},
 			{names: []string{"build"}, short: "Build an image from a Dockerfile", new: a.buildCommand},
 			{names: []string{"history"}, short: "Show the steps an image was made of", new: a.historyCommand},
 			{names: []string{"import"}, short: "Make an image of a root file system's tar", new: a.importCommand},
@@ -173,6 +178,7 @@ func (a *app) groups() []entry {
 			{names: []string{"rm", "remove"}, short: "Remove images", new: a.rmiCommand},
 			{names: []string{"save"}, short: "Write images to an archive", new: a.saveCommand},
 			{names: []string{"tag"}, short: "Give an image a further name", new: a.tagCommand},
+			{names: []string{"tree"}, short: "Show images, or one, as a picture of layers", new: a.imageTreeCommand},
 		}},
 		{names: []string{"builder"}, short: "Commands for builds and their cache", sub: a.builderCommands()},
 		{names: []string{"buildx"}, short: "Commands for builds and their cache", sub: a.builderCommands(), hidden: true},
@@ -194,6 +200,9 @@ func (a *app) groups() []entry {
 			{names: []string{"prune"}, short: "Remove networks that nothing uses", new: a.networkPruneCommand},
 			{names: []string{"rm", "remove"}, short: "Remove networks", new: a.networkRemoveCommand},
 		}},
+		{names: []string{"registry"}, short: "Commands for this machine as a registry", sub: []entry{
+			{names: []string{"serve"}, short: "Let others pull from this machine and push to it", new: a.registryServeCommand},
+		}},
 		{names: []string{"system"}, short: "Commands for the daemon as a whole", sub: []entry{
 			{names: []string{"df"}, short: "Show what uses the disk", new: a.dfCommand},
 			{names: []string{"dial-stdio"}, short: "Join standard input and output to the daemon's socket", new: a.dialStdioCommand, hidden: true},
@@ -201,10 +210,15 @@ func (a *app) groups() []entry {
 			{names: []string{"info"}, short: "Show the state of the daemon and its host", new: a.infoCommand},
 			{names: []string{"prune"}, short: "Remove everything that nothing uses", new: a.systemPruneCommand},
 		}},
-		{names: []string{"context"}, short: "Commands for the daemon's address", sub: []entry{
-			{names: []string{"inspect"}, short: "Show the context", new: a.contextInspectCommand},
+		{names: []string{"context"}, short: "Commands for daemons' addresses", sub: []entry{
+			{names: []string{"create"}, short: "Keep a daemon's address under a name", new: a.contextCreateCommand},
+			{names: []string{"export"}, short: "Write a context to an archive", new: a.contextExportCommand},
+			{names: []string{"import"}, short: "Read a context from an archive", new: a.contextImportCommand},
+			{names: []string{"inspect"}, short: "Show everything known about contexts", new: a.contextInspectCommand},
 			{names: []string{"ls", "list"}, short: "List contexts", new: a.contextListCommand},
+			{names: []string{"rm", "remove"}, short: "Remove contexts", new: a.contextRemoveCommand},
 			{names: []string{"show"}, short: "Print the context's name", new: a.contextShowCommand},
+			{names: []string{"update"}, short: "Change a context", new: a.contextUpdateCommand},
 			{names: []string{"use"}, short: "Choose a context", new: a.contextUseCommand},
 		}},
 	})

@@ -38,7 +38,9 @@ func (a *app) commitCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		m := a.measure("Committing "+args[0], 0)
 		r, err := client.CallJSON[common.IDResponse](cl, &client.Request{Method: "POST", Path: "/commit", Query: q, Body: []byte("{}")})
+		m.end("", err)
 		if err != nil {
 			return a.hintContainer(cl, args[0], err)
 		}

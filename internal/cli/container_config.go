@@ -138,7 +138,7 @@ func (f *containerFlags) hostConfig(fs *pflag.FlagSet) (*container.HostConfig, e
 		ExtraHosts: f.extraHosts.values, VolumesFrom: f.volumesFrom.values, GroupAdd: f.groupAdd.values,
 		IpcMode: container.IpcMode(f.ipc), ReadonlyRootfs: f.readOnly, Sysctls: f.sysctls.values, Runtime: f.runtime,
 		VolumeDriver: f.volumeDriver, Isolation: container.Isolation(f.isolation), ShmSize: f.shm.n, Mounts: f.mounts.values,
-		OomScoreAdj: f.oomScore, Annotations: f.annotations.values, NetworkMode: "default",
+		Umask: f.umask.value, OomScoreAdj: f.oomScore, Annotations: f.annotations.values, NetworkMode: "default",
 	}
 	h.CapAdd, h.CapDrop = capabilities(f.capAdd.values, f.capDrop.values)
 	if len(f.networks.values) > 0 {

@@ -13,6 +13,8 @@ type containerFlags struct {
 	devices, deviceRules, groupAdd, securityOpt, storageOpt, logOpt   listFlag
 	publish, expose, dns, dnsOption, dnsSearch, extraHosts            listFlag
 	volumesFrom, capAdd, capDrop                                      listFlag
+	secrets                                                           listFlag
+	umask                                                             umaskFlag
 	annotations, sysctls                                              mapFlag
 	weights                                                           weightFlag
 	readBps, writeBps, readIOps, writeIOps                            rateFlag
@@ -85,6 +87,7 @@ func (f *containerFlags) declareProcess(fs *pflag.FlagSet) {
 	fs.StringVar(&f.restart, "restart", "no", "When to start it again: no, on-failure[:n], always, unless-stopped")
 	fs.BoolVar(&f.rm, "rm", false, "Remove the container and its nameless volumes when it ends")
 	fs.StringVar(&f.runtime, "runtime", "", "OCI runtime to use")
+	list(fs, &f.secrets, "secret", "", "File in memory: id=NAME,src=FILE|env=VARIABLE[,target=PATH][,mode=0400][,uid=N][,gid=N]", nil)
 	list(fs, &f.securityOpt, "security-opt", "", "Security option, as in seccomp=FILE", nil)
 	fs.StringVar(&f.stopSignal, "stop-signal", "", "Signal that stops the container")
 	fs.IntVar(&f.stopTimeout, "stop-timeout", 0, "Seconds between that signal and the kill")
@@ -169,6 +172,7 @@ func (f *containerFlags) declareLimits(fs *pflag.FlagSet) {
 // declareRefused adds the flags that docker has and kist does not serve, so that they are refused by name.
 func (f *containerFlags) declareRefused(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.untrusted, "disable-content-trust", true, "Signatures are not checked")
+	fs.Var(&f.umask, "umask", "Mask of the modes of files that it makes, octal as in 0027")
 	fs.BoolVar(&f.apiSocket, "use-api-socket", false, "Not served")
 	var ignored string
 	for _, name := range []string{"cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops", "kernel-memory"} {

@@ -140,7 +140,10 @@ func (a *app) copyFrom(cl *client.Client, f *cpFlags, name, src, dst string) (in
 	if err != nil {
 		return 0, err
 	}
-	return unpack(resp.Body, target, f.archive)
+	m := a.measure("Copying", 0)
+	n, err := unpack(m.reader(resp.Body), target, f.archive)
+	m.end("", err)
+	return n, err
 }
 
 // followLink returns what a symbolic link in a container names.
@@ -208,7 +211,9 @@ func (a *app) copyTo(cl *client.Client, f *cpFlags, src, name, dst string) (int6
 			return 0, fmt.Errorf("%s:%s must be a directory to unpack an archive into", name, dst)
 		}
 		body := &counter{r: a.in}
-		err = put(dst, body)
+		m := a.measure("Copying", 0)
+		err = put(dst, m.reader(body))
+		m.end("", err)
 		return body.n, err
 	}
 	if f.follow {
@@ -238,7 +243,9 @@ func (a *app) copyTo(cl *client.Client, f *cpFlags, src, name, dst string) (int6
 		n, err = pack(w, src, base)
 		w.CloseWithError(err)
 	}()
-	err = put(dir, r)
+	m := a.measure("Copying", 0)
+	err = put(dir, m.reader(r))
+	m.end("", err)
 	r.Close()
 	<-done
 	return n, err

@@ -65,8 +65,9 @@ func (a *app) create(cl *client.Client, f *containerFlags, req *container.Create
 		if !f.quiet {
 			a.note("Pulling " + req.Image + " ...")
 		}
+		missing := err
 		if err := a.pull(cl, req.Image, f.platform, f.quiet); err != nil {
-			return "", errors.Join(badUse(err), cid.discard())
+			return "", errors.Join(badUse(meantHere(missing, err)), cid.discard())
 		}
 		resp, err = a.postCreate(cl, f, req)
 	}
@@ -87,11 +88,25 @@ func (a *app) postCreate(cl *client.Client, f *containerFlags, req *container.Cr
 	if f.platform != "" {
 		q.Set("platform", f.platform)
 	}
+	if len(f.secrets.values) > 0 {
+		return postWithSecrets(cl, f.secrets.values, q, req)
+	}
 	r, err := client.PostJSON("/containers/create", q, req)
 	if err != nil {
 		return nil, err
 	}
 	return client.CallJSON[container.CreateResponse](cl, r)
+}
+
+// meantHere adds to the failure to pull an image what the daemon said of one that is here and has nearly the same name.
+func meantHere(missing, err error) error {
+	var e *client.Error
+	if near, ok := "", errors.As(missing, &e); ok {
+		if near, ok = strings.CutPrefix(e.Try, "did you mean "); ok {
+			return &hintedError{err: err, try: "did you mean " + strings.TrimSuffix(near, "?") + ", which is here?"}
+		}
+	}
+	return err
 }
 
 // imageMissing tells that a create failed for want of the image. Docker's own daemon has no code and says "No such image";

@@ -99,6 +99,7 @@ func (a *app) printDiskObjects(u *diskUse, format string) error {
 		}
 	}
 	if format != "" {
+		o.complete()
 		return printRows(a.out, &listing{format: format}, []dfObjects{o})
 	}
 	if err := a.printLine("Images space usage:\n"); err != nil {
@@ -125,4 +126,10 @@ func (a *app) printDiskObjects(u *diskUse, format string) error {
 		return err
 	}
 	return printRows(a.out, &listing{headers: cacheHeaders, table: "{{.ID}}\t{{.Type}}\t{{.Size}}\t{{.Created}}\t{{.LastUsed}}\t{{.Usage}}\t{{.Shared}}"}, o.BuildCache)
+}
+
+// complete makes lists that have nothing in them empty ones: programs expect a list.
+func (o *dfObjects) complete() {
+	o.Images, o.Containers = append([]imageRow{}, o.Images...), append([]containerRow{}, o.Containers...)
+	o.Volumes, o.BuildCache = append([]volumeRow{}, o.Volumes...), append([]cacheRow{}, o.BuildCache...)
 }

@@ -24,6 +24,11 @@ func (a *app) each(names []string, do func(cl *client.Client, name string) (stri
 	if err != nil {
 		return err
 	}
+	if len(names) == 0 {
+		return nil
+	}
+	m := a.measure("Waiting for "+names[0], 0)
+	defer m.end("", nil)
 	type result struct {
 		line string
 		err  error
@@ -47,8 +52,10 @@ func (a *app) each(names []string, do func(cl *client.Client, name string) (stri
 		}()
 	}
 	failed := false
-	for _, ch := range results {
+	for i, ch := range results {
+		m.rename("Waiting for " + names[i])
 		r := <-ch
+		m.clear()
 		if r.err != nil {
 			failed = true
 			a.complain(r.err)
@@ -116,8 +123,7 @@ func hintable(err error) bool {
 	if err == nil {
 		return false
 	}
-	_, _, try := parts(err)
-	return try == "" && errors.Is(err, errdefs.ErrNotFound)
+	return parts(err).try == "" && errors.Is(err, errdefs.ErrNotFound)
 }
 
 func hint(name string, names []string, err error) error {

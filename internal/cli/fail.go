@@ -1,9 +1,12 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -61,47 +64,76 @@ func codeOf(err error) (int, error) {
 // complain prints an error.
 func (a *app) complain(err error) { a.note(complaint(err, a.coloured())) }
 
-// complaint is an error as error, cause and try.
+// complaint is an error as error, cause and try. The first line ends with its code.
 func complaint(err error, coloured bool) string {
-	what, cause, try := parts(err)
-	text := paint("error:", "1;31", coloured) + " " + what
-	if cause != "" {
-		text += "\n" + paint("cause:", "1", coloured) + " " + cause
+	e := parts(err)
+	if e.try == "" {
+		e.try = nextSteps[e.code]
 	}
-	if try != "" {
-		text += "\n" + paint("try:", "1", coloured) + "   " + try
+	first, rest, more := strings.Cut(e.what, "\n")
+	text := paint("error:", "1;31", coloured) + " " + first
+	if e.code != "" {
+		text += " " + paint("["+e.code+"]", "2", coloured)
+	}
+	if more {
+		text += "\n" + rest
+	}
+	if e.cause != "" && !strings.Contains(e.what, e.cause) {
+		text += "\n" + paint("cause:", "1", coloured) + " " + e.cause
+	}
+	if e.try != "" {
+		text += "\n" + paint("try:", "1", coloured) + "   " + e.try
 	}
 	return text
 }
 
+// explained is an error taken apart.
+type explained struct{ what, cause, try, code string }
+
 // parts takes an error apart.
-func parts(err error) (what, cause, try string) {
+func parts(err error) explained {
 	var hinted *hintedError
 	if errors.As(err, &hinted) {
-		what, cause, _ = parts(hinted.err)
-		return what, cause, hinted.try
+		e := parts(hinted.err)
+		e.what = strings.Replace(err.Error(), hinted.Error(), e.what, 1)
+		e.try, e.code = cmp.Or(hinted.try, e.try), cmp.Or(hinted.code, e.code)
+		return e
 	}
 	var refused *client.Error
 	if errors.As(err, &refused) {
-		if refused.What == "" {
-			return err.Error(), "", ""
+		e := explained{what: err.Error(), code: cmp.Or(refused.Code, fault.ClassCode(refused))}
+		if refused.What != "" {
+			e.what, e.cause, e.try = strings.Replace(e.what, refused.Message, refused.What, 1), refused.Cause, refused.Try
 		}
-		return strings.Replace(err.Error(), refused.Message, refused.What, 1), refused.Cause, refused.Try
+		return e
 	}
 	if f, ok := fault.As(err); ok {
-		cause := f.Cause
-		if cause == "" && f.Err != nil {
-			cause = f.Err.Error()
+		e := explained{strings.Replace(err.Error(), f.Error(), f.What, 1), f.Cause, f.Try, f.Code}
+		if e.cause == "" && f.Err != nil {
+			e.cause = f.Err.Error()
 		}
-		return strings.Replace(err.Error(), f.Error(), f.What, 1), cause, f.Try
+		return e
 	}
-	return err.Error(), "", ""
+	return explained{what: err.Error(), code: localCode(err)}
+}
+
+// localCode is the code of an error that came from no daemon.
+func localCode(err error) string {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "file-not-found"
+	case errors.Is(err, fs.ErrPermission):
+		return "file-no-permission"
+	case errors.Is(err, syscall.ENOSPC):
+		return "disk-full"
+	}
+	return fault.ClassCode(err)
 }
 
 // hintedError is an error with something to try.
 type hintedError struct {
-	err error
-	try string
+	err       error
+	try, code string
 }
 
 func (e *hintedError) Error() string { return e.err.Error() }
@@ -113,9 +145,12 @@ func flagError(c *cobra.Command, fs *pflag.FlagSet, err error) error {
 	if c != nil {
 		path = c.CommandPath()
 	}
-	try := path + " --help"
+	try, code := path+" --help", "bad-flag"
 	var missing *pflag.NotExistError
-	if errors.As(err, &missing) && len(missing.GetSpecifiedName()) > 1 {
+	if errors.As(err, &missing) {
+		code = "unknown-flag"
+	}
+	if missing != nil && len(missing.GetSpecifiedName()) > 1 {
 		var names []string
 		fs.VisitAll(func(f *pflag.Flag) {
 			if !f.Hidden {
@@ -126,7 +161,7 @@ func flagError(c *cobra.Command, fs *pflag.FlagSet, err error) error {
 			try = "did you mean --" + near + "? (" + try + " lists all flags)"
 		}
 	}
-	return &exitError{code: exitUsage, err: &hintedError{err: err, try: try}}
+	return &exitError{code: exitUsage, err: &hintedError{err: err, try: try, code: code}}
 }
 
 // unknownCommand explains a command that does not exist.
@@ -139,7 +174,27 @@ func unknownCommand(path, name string, entries []entry) error {
 	if near := typo.Nearest(name, names); near != "" {
 		try = "did you mean " + path + " " + near + "?"
 	}
-	return &hintedError{err: fmt.Errorf("%s has no command %q", path, name), try: try}
+	return &hintedError{err: fmt.Errorf("%s has no command %q", path, name), try: try, code: "unknown-command"}
+}
+
+// usedWrongly adds to a wrong use of a command, of which nothing else is known, where to read about it.
+func usedWrongly(c *cobra.Command, err error) error {
+	var ee *exitError
+	if c == nil || !errors.As(err, &ee) || ee.code != exitUsage || ee.err == nil || parts(ee.err).code != "" {
+		return err
+	}
+	return &exitError{code: exitUsage, err: &hintedError{err: ee.err, try: c.CommandPath() + " --help", code: "bad-usage"}}
+}
+
+// nextSteps are what to try where nobody who knows more has said so, by code.
+var nextSteps = map[string]string{
+	"no-such-container": "kist ps -a", "no-such-image": "kist images", "image-not-found": "kist images, or kist pull", "no-such-network": "kist network ls",
+	"no-such-volume": "kist volume ls", "not-found": "check the name", "file-not-found": "check the path",
+	"file-no-permission": "sudo, or check the file's owner", "invalid-request": "correct it; --help tells what is served",
+	"internal": "kist doctor", "unavailable": "kist doctor", "timed-out": "kist doctor", "conflict": "look at its state: kist ps -a",
+	"build-dockerfile": "correct that line", "build-step-failed": "look at its output, or kist build --progress plain",
+	"build-failed": "kist build --progress plain", "path-not-found": "check the path: it is looked for in the build's directory",
+	"not-permitted": "check what it is: kist inspect", "not-implemented": "leave it out: docs/limits.md", "disk-full": "kist system df",
 }
 
 // usageError is a wrong use of a command.
@@ -148,5 +203,5 @@ func usageError(c *cobra.Command, format string, args ...string) error {
 	for i, s := range args {
 		anys[i] = s
 	}
-	return &hintedError{err: fmt.Errorf(format, anys...), try: c.CommandPath() + " --help"}
+	return &hintedError{err: fmt.Errorf(format, anys...), try: c.CommandPath() + " --help", code: "bad-usage"}
 }

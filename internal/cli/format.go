@@ -51,8 +51,8 @@ func (l *listing) template() (text string, table bool) {
 		return l.raw, false
 	case format == "json":
 		return "{{json .}}", false
-	case strings.HasPrefix(format, "table "):
-		return strings.TrimSpace(strings.TrimPrefix(format, "table ")), true
+	case strings.HasPrefix(format, "table"): // docker does without the space, too
+		return strings.TrimSpace(strings.TrimPrefix(format, "table")), true
 	}
 	return format, false
 }

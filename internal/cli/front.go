@@ -53,6 +53,9 @@ func (a *app) outlast(c *front.Command) (int, error) {
 	return w.insist()
 }
 
+// Why is the line that tells a person at a terminal how a container ended.
+func Why(text string, coloured bool) string { return paint("ended:", "1", coloured) + " " + text }
+
 // Complaint is what the client would write about the daemon's refusal to start a container, or with exec a command in one, and
 // the exit code.
 func Complaint(refusal *client.Error, exec, coloured bool) (text string, code int) {

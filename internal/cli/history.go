@@ -21,16 +21,18 @@ type historyRow struct {
 	CreatedSince string
 	ID           string
 	Size         string
+	// Wasted is what of the layer nobody sees; measured only if it is asked for.
+	Wasted string `json:",omitempty"`
 }
 
 var historyHeaders = headers{
-	"ID": "IMAGE", "CreatedSince": "CREATED", "CreatedAt": "CREATED AT", "CreatedBy": "CREATED BY", "Size": "SIZE", "Comment": "COMMENT",
+	"ID": "IMAGE", "CreatedSince": "CREATED", "CreatedAt": "CREATED AT", "CreatedBy": "CREATED BY", "Size": "SIZE", "Comment": "COMMENT", "Wasted": "WASTED",
 }
 
 func (a *app) historyCommand() *cobra.Command {
 	var (
-		human, noTrunc, quiet bool
-		format, platform      string
+		human, noTrunc, quiet, wasted bool
+		format, platform              string
 	)
 	c := &cobra.Command{Use: "history [OPTIONS] IMAGE", Args: exactly(1)}
 	c.Flags().StringVar(&format, "format", "", formatHelp)
@@ -38,6 +40,7 @@ func (a *app) historyCommand() *cobra.Command {
 	c.Flags().BoolVar(&noTrunc, "no-trunc", false, "Do not shorten anything")
 	c.Flags().StringVar(&platform, "platform", "", "Platform of the image: os/architecture")
 	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "Print ids only")
+	c.Flags().BoolVar(&wasted, "wasted", false, "Also what of each layer is overwritten or removed by later ones")
 	c.RunE = func(_ *cobra.Command, args []string) error {
 		q := url.Values{}
 		if platform != "" {
@@ -57,12 +60,20 @@ func (a *app) historyCommand() *cobra.Command {
 		if !human {
 			l.table = "{{.ID}}\t{{.CreatedAt}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}"
 		}
+		if wasted {
+			l.table = strings.Replace(l.table, "{{.Size}}", "{{.Size}}\t{{.Wasted}}", 1)
+		}
 		if quiet {
 			l.quiet = "{{.ID}}"
 		}
 		rows := make([]historyRow, len(*items))
 		for i, h := range *items {
 			rows[i] = historyRowOf(h, human, !noTrunc, time.Now())
+		}
+		if wasted || strings.Contains(format, ".Wasted") {
+			if err := a.addWaste(cl, args[0], rows, human); err != nil {
+				return err
+			}
 		}
 		return printRows(a.out, l, rows)
 	}
@@ -86,4 +97,23 @@ func historyRowOf(h image.HistoryResponseItem, human, trunc bool, now time.Time)
 		r.CreatedBy = ellipsis(r.CreatedBy, 45)
 	}
 	return r
+}
+
+// addWaste measures the layers of an image. The rows begin with the newest, its steps with the oldest.
+func (a *app) addWaste(cl *client.Client, name string, rows []historyRow, human bool) error {
+	one, err := a.layeredImage(cl, name)
+	if err != nil {
+		return err
+	}
+	for i := range rows {
+		at := len(one.Steps) - 1 - i
+		if at < 0 {
+			break
+		}
+		rows[i].Wasted = strconv.FormatInt(one.Steps[at].Wasted, 10)
+		if human {
+			rows[i].Wasted = humanSize(one.Steps[at].Wasted)
+		}
+	}
+	return nil
 }

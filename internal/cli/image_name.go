@@ -18,7 +18,7 @@ const (
 
 // parseImage reads [domain/]path[:tag][@digest].
 func parseImage(s string) (imageName, error) {
-	bad := fmt.Errorf("invalid reference format: %q", s)
+	bad := &hintedError{err: fmt.Errorf("invalid reference format: %q", s), try: "[HOST[:PORT]/]NAME[:TAG]", code: "invalid-reference"}
 	var n imageName
 	rest, digest, hasDigest := strings.Cut(s, "@")
 	if n.digest = digest; hasDigest && !strings.Contains(digest, ":") {
@@ -43,7 +43,9 @@ func parseImage(s string) (imageName, error) {
 		return n, bad
 	}
 	if n.path != strings.ToLower(n.path) {
-		return n, fmt.Errorf("invalid reference format: repository name (%s) must be lowercase", n.path)
+		return n, &hintedError{
+			err: fmt.Errorf("invalid reference format: repository name (%s) must be lowercase", n.path), try: strings.ToLower(s), code: "invalid-reference",
+		}
 	}
 	return n, nil
 }

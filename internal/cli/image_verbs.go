@@ -46,7 +46,9 @@ func (a *app) rmiCommand() *cobra.Command {
 		}
 		// One after the other: names of one image depend on each other.
 		for _, name := range args {
+			m := a.measure("Removing "+name, 0)
 			list, err := client.CallJSON[[]image.DeleteResponse](cl, client.Delete(imagePath(name, ""), q))
+			m.end("", err)
 			if err != nil {
 				a.complain(a.hintImage(cl, name, err))
 				failed = failed || !force || !errors.Is(err, errdefs.ErrNotFound)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"net/url"
 	"strconv"
 	"strings"
@@ -43,9 +44,9 @@ const (
 
 func (a *app) imagesCommand() *cobra.Command {
 	var (
-		all, digests, noTrunc, quiet bool
-		format                       string
-		filters                      filterFlag
+		all, digests, noTrunc, quiet, tree bool
+		format                             string
+		filters                            filterFlag
 	)
 	c := &cobra.Command{Use: "images [OPTIONS] [NAME[:TAG]]", Args: between(0, 1)}
 	f := c.Flags()
@@ -55,7 +56,14 @@ func (a *app) imagesCommand() *cobra.Command {
 	f.StringVar(&format, "format", "", formatHelp)
 	f.BoolVar(&noTrunc, "no-trunc", false, "Do not shorten anything")
 	f.BoolVarP(&quiet, "quiet", "q", false, "Print ids only")
+	f.BoolVar(&tree, "tree", false, "Show the layers that images share: the same as image tree")
 	c.RunE = func(_ *cobra.Command, args []string) error {
+		if tree {
+			if format != "" {
+				return errors.New("--format and --tree exclude each other; see kist image tree --help")
+			}
+			return a.imageTree(&imageTreeFlags{all: all, noTrunc: noTrunc, quiet: quiet}, args)
+		}
 		if len(args) > 0 {
 			if err := filters.Set("reference=" + args[0]); err != nil {
 				return err

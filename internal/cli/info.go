@@ -31,7 +31,7 @@ func (a *app) infoCommand() *cobra.Command {
 			return err
 		}
 		if format != "" {
-			return printRows(a.out, &listing{format: format}, []infoResult{{info, thisVersion()}})
+			return printRows(a.out, &listing{format: format}, []infoResult{{info, a.thisVersion()}})
 		}
 		if err := a.printLine(infoText(info, a)); err != nil {
 			return err
@@ -48,7 +48,7 @@ func (a *app) infoCommand() *cobra.Command {
 func infoText(i *system.Info, a *app) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	line("Client:\n Version:    %s\n Context:    default\n Debug Mode: %t\n", Version, a.globals.debug)
+	line("Client:\n Version:    %s\n Context:    %s\n Debug Mode: %t\n", Version, a.contextName(), a.globals.debug)
 	line("Server:\n Containers: %d\n  Running: %d\n  Paused: %d\n  Stopped: %d", i.Containers, i.ContainersRunning, i.ContainersPaused, i.ContainersStopped)
 	line(" Images: %d\n Server Version: %s\n Storage Driver: %s", i.Images, i.ServerVersion, i.Driver)
 	for _, s := range i.DriverStatus {
@@ -70,6 +70,15 @@ func infoText(i *system.Info, a *app) string {
 	}
 	if f := i.FirewallBackend; f != nil {
 		line(" Firewall Backend: %s", f.Driver)
+	}
+	if len(i.CDISpecDirs) > 0 {
+		line(" CDI spec directories:\n  %s", strings.Join(i.CDISpecDirs, "\n  "))
+	}
+	if len(i.DiscoveredDevices) > 0 {
+		line(" Discovered Devices:")
+		for _, d := range i.DiscoveredDevices {
+			line("  %s: %s", d.Source, d.ID)
+		}
 	}
 	line(" Kernel Version: %s\n Operating System: %s\n OSType: %s\n Architecture: %s", i.KernelVersion, i.OperatingSystem, i.OSType, i.Architecture)
 	line(" CPUs: %d\n Total Memory: %s\n Name: %s\n ID: %s", i.NCPU, units.BytesSize(float64(i.MemTotal)), i.Name, i.ID)

@@ -69,7 +69,11 @@ func (a *app) upload(r *client.Request, style progressStyle) error {
 		return err
 	}
 	if strings.HasPrefix(resp.Header["content-type"], "application/json") {
-		return errors.Join(a.newProgress(style).show(resp.Body), resp.Body.Close())
+		v := a.newProgress(style)
+		if err := errors.Join(v.show(resp.Body), resp.Body.Close()); err != nil {
+			return err
+		}
+		return v.totals("Loaded")
 	}
 	_, err = io.Copy(a.out, resp.Body)
 	return errors.Join(err, resp.Body.Close())
@@ -84,7 +88,7 @@ func (a *app) importCommand() *cobra.Command {
 	list(c.Flags(), &changes, "change", "c", "Apply a Dockerfile instruction to the image", nil)
 	c.Flags().StringVarP(&message, "message", "m", "", "Comment to keep with the image")
 	c.Flags().StringVar(&platform, "platform", "", "Platform of the image: os/architecture")
-	c.RunE = func(_ *cobra.Command, args []string) error {
+	c.RunE = func(_ *cobra.Command, args []string) (err error) {
 		q := url.Values{"fromSrc": {"-"}, "message": {message}, "changes": changes.values}
 		if platform != "" {
 			q.Set("platform", strings.ToLower(platform))
@@ -100,6 +104,8 @@ func (a *app) importCommand() *cobra.Command {
 			}
 		}
 		r := &client.Request{Method: "POST", Path: "/images/create", Query: q}
+		m := a.measure("Importing", 0)
+		defer func() { m.end("Imported", err) }()
 		if strings.HasPrefix(args[0], "http://") || strings.HasPrefix(args[0], "https://") {
 			q.Set("fromSrc", args[0])
 		} else {
@@ -108,15 +114,16 @@ func (a *app) importCommand() *cobra.Command {
 				return fmt.Errorf("read the archive: %w", err)
 			}
 			defer src.Close()
-			r.Stream = src
+			m.expect(sizeOf(src))
+			r.Stream = m.reader(src)
 		}
-		return a.importImage(r)
+		return a.importImage(r, m)
 	}
 	return c
 }
 
 // importImage prints the new image's id, which the daemon sends as the last status.
-func (a *app) importImage(r *client.Request) error {
+func (a *app) importImage(r *client.Request, m *meter) error {
 	cl, err := a.client()
 	if err != nil {
 		return err
@@ -125,6 +132,7 @@ func (a *app) importImage(r *client.Request) error {
 	if err != nil {
 		return err
 	}
+	m.clear()
 	v := a.newProgress(stylePlain)
 	v.w = a.out
 	return errors.Join(v.show(resp.Body), resp.Body.Close())

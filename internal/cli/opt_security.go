@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -67,4 +68,19 @@ func keysOrNil(m map[string]bool) []string {
 		return nil
 	}
 	return slices.Clip(sortedKeys(m))
+}
+
+// umaskFlag is an octal number.
+type umaskFlag struct{ value *uint32 }
+
+func (f *umaskFlag) String() string { return "" }
+func (f *umaskFlag) Type() string   { return "umask" }
+
+func (f *umaskFlag) Set(s string) error {
+	n, err := number(s, 8)
+	if err != nil {
+		return errors.New("must be octal, as in 0027")
+	}
+	f.value = n
+	return nil
 }

@@ -42,7 +42,7 @@ func (a *app) printPort(ports network.PortMap, want string) error {
 		return err
 	}
 	if len(ports[p]) == 0 {
-		return fmt.Errorf("no public port '%s' published", p)
+		return &hintedError{err: fmt.Errorf("no public port '%s' published", p), try: "kist run -p HOSTPORT:" + want, code: "port-not-published"}
 	}
 	for _, b := range ports[p] {
 		if err := a.printLine(bindingAddr(b)); err != nil {

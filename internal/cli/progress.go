@@ -59,8 +59,10 @@ type progressView struct {
 	// sizes and began give the totals.
 	sizes map[string]int64
 	began time.Time
-	cols  int
-	last  time.Time
+	// starts are when each layer was first told of with bytes.
+	starts map[string]time.Time
+	cols   int
+	last   time.Time
 	// stream takes what the daemon prints as it is.
 	stream io.Writer
 	aux    func(json.RawMessage)
@@ -93,7 +95,7 @@ func (a *app) progressStyle(flag string, quiet bool) (progressStyle, error) {
 }
 
 func (a *app) newProgress(style progressStyle) *progressView {
-	v := &progressView{w: a.err, style: style, texts: map[string]string{}, sizes: map[string]int64{}, began: time.Now(), cols: 80, stream: a.out}
+	v := &progressView{w: a.err, style: style, texts: map[string]string{}, sizes: map[string]int64{}, starts: map[string]time.Time{}, began: time.Now(), cols: 80, stream: a.out}
 	if _, cols, ok := terminalSize(a.err); ok {
 		v.cols = cols
 	}
@@ -132,7 +134,7 @@ func (v *progressView) message(m *progressMessage, raw []byte) error {
 			return nil
 		}
 	}
-	if m.ID != "" && m.Detail.Total > 0 && strings.HasPrefix(m.Status, "Download") {
+	if m.ID != "" && m.Detail.Total > 0 && counts(m.Status) {
 		v.sizes[m.ID] = m.Detail.Total
 	}
 	switch {
@@ -181,7 +183,7 @@ func (v *progressView) live(m *progressMessage) error {
 			return nil
 		}
 		v.last = now
-		text += " " + v.bar(m.Detail.Current, m.Detail.Total)
+		text += " " + v.bar(m.ID+m.Status, m.Detail.Current, m.Detail.Total)
 	}
 	text = truncate(stripControl(text), max(v.cols-1, 10))
 	if m.ID == "" {
@@ -209,21 +211,40 @@ func (v *progressView) live(m *progressMessage) error {
 	return err
 }
 
-// bar draws how much is done, the bytes and the rate of the whole.
-func (v *progressView) bar(current, total int64) string {
+// counts says that the bytes of a status are those that are moved: each layer's are told once more as it is unpacked.
+func counts(status string) bool {
+	for _, s := range []string{"Download", "Loading", "Pushing"} {
+		if strings.HasPrefix(status, s) {
+			return true
+		}
+	}
+	return false
+}
+
+// bar draws how much is done, the rate, and the time that is left.
+func (v *progressView) bar(key string, current, total int64) string {
 	if total <= 0 {
 		return units.HumanSize(float64(current))
 	}
-	current = min(current, total)
-	const width = 20
-	done := int(current * width / total)
-	s := "[" + strings.Repeat("=", done) + strings.Repeat(" ", width-done) + "] " +
-		units.HumanSize(float64(current)) + "/" + units.HumanSize(float64(total))
-	if gone := time.Since(v.began); gone > time.Second && current > 0 && current < total {
-		left := time.Duration(float64(gone) / float64(current) * float64(total-current))
-		s += fmt.Sprintf(" %s left", left.Round(time.Second))
+	begun, ok := v.starts[key]
+	if !ok {
+		begun = time.Now()
+		v.starts[key] = begun
+	}
+	s := fullBar(current, total)
+	if gone := time.Since(begun); gone > time.Second && current > 0 && current < total {
+		rate := float64(current) / gone.Seconds()
+		s += fmt.Sprintf(" %s/s %s", units.HumanSize(rate), timeLeft(time.Duration(float64(total-current)/rate*float64(time.Second))))
 	}
 	return s
+}
+
+// fullBar is the part that is done as a bar and in bytes.
+func fullBar(current, total int64) string {
+	current = min(max(current, 0), total)
+	const width = 20
+	done := int(current * width / total)
+	return "[" + strings.Repeat("=", done) + strings.Repeat(" ", width-done) + "] " + units.HumanSize(float64(current)) + "/" + units.HumanSize(float64(total))
 }
 
 // totals says how much was fetched, in what time.

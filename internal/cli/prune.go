@@ -56,7 +56,9 @@ func (a *app) prune(p *pruneFlags, do ...pruner) error {
 	var space uint64
 	var b strings.Builder
 	for _, f := range do {
+		m := a.measure("Removing what nothing uses", 0)
 		r, err := f(cl, q)
+		m.end("", err)
 		if err != nil {
 			return err
 		}

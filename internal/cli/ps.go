@@ -34,12 +34,30 @@ type containerRow struct {
 	State        string
 	Status       string
 	labels
+	exit *exitReason
+}
+
+// Why is the reason why it ended. It is a method, because docker's JSON has no such field.
+func (r containerRow) Why() string {
+	if r.exit == nil {
+		return ""
+	}
+	return r.exit.Text
+}
+
+// exitReason is what kist's daemon tells of an end beyond docker's exit code.
+type exitReason struct{ Brief, Text string }
+
+// listed is a container as kist's daemon lists it.
+type listed struct {
+	container.Summary
+	KistExit *exitReason
 }
 
 var containerHeaders = headers{
 	"ID": "CONTAINER ID", "Names": "NAMES", "Image": "IMAGE", "Command": "COMMAND", "CreatedAt": "CREATED AT",
 	"RunningFor": "CREATED", "Ports": "PORTS", "State": "STATE", "Status": "STATUS", "Size": "SIZE", "Labels": "LABELS",
-	"Mounts": "MOUNTS", "LocalVolumes": "LOCAL VOLUMES", "Networks": "NETWORKS", "Platform": "PLATFORM", "HealthStatus": "HEALTH",
+	"Mounts": "MOUNTS", "LocalVolumes": "LOCAL VOLUMES", "Networks": "NETWORKS", "Platform": "PLATFORM", "HealthStatus": "HEALTH", "Why": "WHY IT ENDED",
 }
 
 const (
@@ -52,6 +70,7 @@ const (
 func (a *app) psCommand() *cobra.Command {
 	var (
 		all, latest, noTrunc, quiet, size bool
+		why                               bool
 		last                              int
 		format                            string
 		filters                           filterFlag
@@ -66,6 +85,7 @@ func (a *app) psCommand() *cobra.Command {
 	f.BoolVar(&noTrunc, "no-trunc", false, "Do not shorten anything")
 	f.BoolVarP(&quiet, "quiet", "q", false, "Print ids only")
 	f.BoolVarP(&size, "size", "s", false, "Show what each container's files take")
+	f.BoolVar(&why, "why", false, "Show why containers that do not run ended")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if format == "" {
 			format = a.config().PsFormat
@@ -73,6 +93,9 @@ func (a *app) psCommand() *cobra.Command {
 		l := &listing{format: format, table: containerTable, headers: containerHeaders, raw: containerRaw}
 		if size {
 			l.table, l.raw = containerTableSize, containerRaw+"size: {{.Size}}\n"
+		}
+		if why {
+			l.table += "\t{{.Why}}"
 		}
 		if quiet {
 			l.quiet = "{{.ID}}"
@@ -95,13 +118,17 @@ func (a *app) psCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		list, err := client.CallJSON[[]container.Summary](cl, client.Get("/containers/json", q))
+		list, err := client.CallJSON[[]listed](cl, client.Get("/containers/json", q))
 		if err != nil {
 			return err
 		}
+		_, terminal := terminalFD(a.out)
 		rows := make([]containerRow, len(*list))
 		for i := range *list {
-			rows[i] = containerRowOf(&(*list)[i], !noTrunc, time.Now())
+			rows[i] = containerRowOf(&(*list)[i].Summary, !noTrunc, time.Now())
+			if rows[i].exit = (*list)[i].KistExit; terminal && format == "" && !why {
+				rows[i].addReason()
+			}
 		}
 		return printRows(a.out, l, rows)
 	}
@@ -153,6 +180,13 @@ func containerRowOf(s *container.Summary, trunc bool, now time.Time) containerRo
 		r.Platform = &p
 	}
 	return r
+}
+
+// addReason adds to the status why it ended. Only a person gets that: programs know docker's words.
+func (r *containerRow) addReason() {
+	if r.exit != nil && r.exit.Brief != "" {
+		r.Status += ": " + r.exit.Brief
+	}
 }
 
 // containerNames joins names; shortened, only the container's own is left, not those that links gave it.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"strings"
 
@@ -103,6 +104,11 @@ func (a *app) pullRef(cl *client.Client, ref imageName, platform string, style p
 // registryCall makes a request that the daemon passes on to a registry, with the credentials for it, and shows the
 // progress.
 func (a *app) registryCall(cl *client.Client, r *client.Request, domain string, v *progressView) error {
+	return a.registryStream(cl, r, domain, v.show)
+}
+
+// registryStream is registryCall for anybody who reads the progress.
+func (a *app) registryStream(cl *client.Client, r *client.Request, domain string, show func(io.Reader) error) error {
 	auth, err := a.credentials(domain)
 	if err != nil {
 		a.note("warning: " + err.Error())
@@ -116,7 +122,7 @@ func (a *app) registryCall(cl *client.Client, r *client.Request, domain string, 
 	if err != nil {
 		return err
 	}
-	return errors.Join(v.show(resp.Body), resp.Body.Close())
+	return errors.Join(show(resp.Body), resp.Body.Close())
 }
 
 func (a *app) pushCommand() *cobra.Command {

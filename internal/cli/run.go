@@ -84,6 +84,11 @@ func (a *app) runContainer(cl *client.Client, f *runFlags, req *container.Create
 	if err != nil {
 		return err
 	}
+	return a.runMade(cl, f, req, id)
+}
+
+// runMade goes on with a container that was created.
+func (a *app) runMade(cl *client.Client, f *runFlags, req *container.CreateRequest, id string) error {
 	w := watch(cl, id, f.rm)
 	keys, err := detachKeys(f.detachKeys, a.config().DetachKeys)
 	if err != nil {
@@ -142,10 +147,27 @@ func (a *app) finish(w *watcher, s *session) error {
 	if err != nil {
 		return badUse(err)
 	}
+	if code > 128 {
+		a.sayWhy(w)
+	}
 	if code != 0 {
 		return silent(code)
 	}
 	return nil
+}
+
+// tellingEnds are the reasons for an end that whoever waited for it wants to know.
+var tellingEnds = map[string]bool{"out-of-memory": true, "signalled": true, "crashed": true}
+
+// sayWhy tells a person at a terminal why the container was killed, if its daemon knows.
+func (a *app) sayWhy(w *watcher) {
+	if _, ok := terminalFD(a.err); !ok {
+		return
+	}
+	end, err := client.CallJSON[struct{ Reason, Text string }](w.cl.Passive(), client.Get("/kist/containers/"+w.id+"/ending", nil))
+	if err == nil && tellingEnds[end.Reason] {
+		a.note(Why(end.Text, a.coloured()))
+	}
 }
 
 // startFailed ends what was prepared for a container that did not start.

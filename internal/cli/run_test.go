@@ -139,7 +139,7 @@ func TestPullFails(t *testing.T) {
 	d.answer("POST /images/create", 200, `{"status":"Pulling from library/web","id":"latest"}
 {"errorDetail":{"message":"no: why (try: this)","what":"no","cause":"why","try":"this","fault":"x"},"error":"no"}
 `)
-	if r := d.kist("pull", "web"); r.code != 1 || !strings.HasSuffix(r.err, "error: no\ncause: why\ntry:   this\n") {
+	if r := d.kist("pull", "web"); r.code != 1 || !strings.HasSuffix(r.err, "error: no [x]\ncause: why\ntry:   this\n") {
 		t.Errorf("%+v", r)
 	}
 }

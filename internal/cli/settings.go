@@ -24,6 +24,8 @@ type settings struct {
 	Volumes     string                   `json:"volumesFormat,omitempty"`
 	Stats       string                   `json:"statsFormat,omitempty"`
 	Proxies     map[string]proxySettings `json:"proxies,omitempty"`
+	// CurrentContext is what `context use` chose.
+	CurrentContext string `json:"currentContext,omitempty"`
 }
 
 // authEntry is a registry's credentials in the file.
@@ -87,8 +89,8 @@ func (s *settings) proxyEnv(host string) []string {
 	return env
 }
 
-// changeSettings rewrites one part of the file, leaving every other as it is.
-func (a *app) changeSettings(change func(auths map[string]authEntry)) error {
+// editSettings rewrites the file, unless nothing changed. What is not edited stays as it is.
+func (a *app) editSettings(edit func(whole map[string]json.RawMessage) (changed bool, err error)) error {
 	file := a.settingsFile()
 	whole := map[string]json.RawMessage{}
 	b, err := os.ReadFile(file)
@@ -98,25 +100,36 @@ func (a *app) changeSettings(change func(auths map[string]authEntry)) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read the settings: %w", err)
 	}
-	auths := map[string]authEntry{}
-	if raw, ok := whole["auths"]; ok {
-		if err := json.Unmarshal(raw, &auths); err != nil {
-			return fmt.Errorf("read the credentials in %s: %w", file, err)
-		}
-	}
-	before := maps.Clone(auths)
-	change(auths)
-	if maps.Equal(before, auths) {
-		return nil
-	}
-	if whole["auths"], err = json.Marshal(auths); err != nil {
-		return fmt.Errorf("encode the credentials: %w", err)
+	if changed, err := edit(whole); err != nil || !changed {
+		return err
 	}
 	b, err = json.MarshalIndent(whole, "", "\t")
 	if err != nil {
 		return fmt.Errorf("encode the settings: %w", err)
 	}
 	return replaceFile(file, b)
+}
+
+// changeSettings rewrites the credentials.
+func (a *app) changeSettings(change func(auths map[string]authEntry)) error {
+	return a.editSettings(func(whole map[string]json.RawMessage) (bool, error) {
+		auths := map[string]authEntry{}
+		if raw, ok := whole["auths"]; ok {
+			if err := json.Unmarshal(raw, &auths); err != nil {
+				return false, fmt.Errorf("read the credentials in %s: %w", a.settingsFile(), err)
+			}
+		}
+		before := maps.Clone(auths)
+		change(auths)
+		if maps.Equal(before, auths) {
+			return false, nil
+		}
+		var err error
+		if whole["auths"], err = json.Marshal(auths); err != nil {
+			return false, fmt.Errorf("encode the credentials: %w", err)
+		}
+		return true, nil
+	})
 }
 
 // replaceFile writes a file that only its owner may read, wholly or not at all. A symbolic link stays one.

@@ -1,10 +1,8 @@
 package cli
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/url"
 	"strconv"
 	"strings"
@@ -29,6 +27,10 @@ type statsRow struct {
 	Name      string
 	NetIO     string
 	PIDs      string
+
+	cpu         float64 // for sorting and sums
+	used, limit uint64
+	pids        uint64
 }
 
 var statsHeaders = headers{
@@ -183,22 +185,19 @@ func (a *app) statsOnce(cl *client.Client, f *statsFlags, l *listing, keys []str
 	return nil
 }
 
-const (
-	statsPeriod = 500 * time.Millisecond
-	home        = "\x1b[H"
-	clearRight  = "\x1b[K"
-	clearBelow  = "\x1b[J"
-	clearAll    = "\x1b[2J"
-)
+const statsPeriod = 500 * time.Millisecond
 
 // statsLive redraws the table until the named containers have ended. Without names it follows those that come and go.
 func (a *app) statsLive(cl *client.Client, f *statsFlags, l *listing, names []string) error {
 	board := newStatsBoard()
-	_, terminal := terminalFD(a.out)
-	if terminal {
-		if _, err := io.WriteString(a.out, clearAll); err != nil {
+	var live *statsTableLive
+	if a.lively(a.out) {
+		screen, err := a.openScreen()
+		if err != nil {
 			return err
 		}
+		defer screen.close()
+		live = &statsTableLive{a: a, screen: screen, listing: l, usual: f.format == ""}
 	}
 	for round := 0; ; round++ {
 		keys, err := a.statsNames(cl, f, names)
@@ -211,13 +210,21 @@ func (a *app) statsLive(cl *client.Client, f *statsFlags, l *listing, names []st
 				go a.followStats(cl, f, board, k)
 			}
 		}
-		time.Sleep(statsPeriod)
-		rows, live := board.snapshot(keys)
-		if len(names) > 0 && !live {
+		if live != nil {
+			if more, err := live.round(func() ([]statsRow, bool) { return board.snapshot(keys) }); err != nil || !more {
+				return err
+			}
+		} else {
+			time.Sleep(statsPeriod)
+		}
+		rows, followed := board.snapshot(keys)
+		if len(names) > 0 && !followed {
 			return nil
 		}
-		if err := a.drawStats(l, rows, terminal); err != nil {
-			return err
+		if live == nil {
+			if err := printRows(a.out, l, rows); err != nil {
+				return err
+			}
 		}
 	}
 }
@@ -241,20 +248,6 @@ func (a *app) followStats(cl *client.Client, f *statsFlags, board *statsBoard, k
 	}
 }
 
-func (a *app) drawStats(l *listing, rows []statsRow, terminal bool) error {
-	var b bytes.Buffer
-	if err := printRows(&b, l, rows); err != nil {
-		return err
-	}
-	if !terminal {
-		_, err := b.WriteTo(a.out)
-		return err
-	}
-	text := home + strings.ReplaceAll(b.String(), "\n", clearRight+"\n") + clearBelow
-	_, err := a.out.Write([]byte(text))
-	return err
-}
-
 func statsRowOf(key string, s *container.StatsResponse, full bool) *statsRow {
 	used, limit := memoryUsed(&s.MemoryStats), s.MemoryStats.Limit
 	r := &statsRow{Container: key, ID: s.ID, Name: strings.TrimPrefix(s.Name, "/"), PIDs: strconv.FormatUint(s.PidsStats.Current, 10)}
@@ -265,7 +258,8 @@ func statsRowOf(key string, s *container.StatsResponse, full bool) *statsRow {
 		r.CPUPerc, r.MemPerc, r.MemUsage, r.NetIO, r.BlockIO, r.PIDs = "--", "--", "-- / --", "--", "--", "--"
 		return r
 	}
-	r.CPUPerc = fmt.Sprintf("%.2f%%", cpuPercent(s))
+	r.cpu, r.used, r.limit, r.pids = cpuPercent(s), used, limit, s.PidsStats.Current
+	r.CPUPerc = fmt.Sprintf("%.2f%%", r.cpu)
 	r.MemUsage = units.BytesSize(float64(used)) + " / " + units.BytesSize(float64(limit))
 	if limit > 0 {
 		r.MemPerc = fmt.Sprintf("%.2f%%", float64(used)/float64(limit)*100)

@@ -16,7 +16,10 @@ func (a *app) copyAnswer(cl *client.Client, r *client.Request, w io.Writer) erro
 	if err != nil {
 		return err
 	}
-	if _, err := io.Copy(w, resp.Body); err != nil {
+	m := a.measure("Writing", resp.Length())
+	_, err = io.Copy(w, m.reader(resp.Body))
+	m.end("Wrote", err)
+	if err != nil {
 		return errors.Join(fmt.Errorf("copy the daemon's answer: %w", err), resp.Body.Close())
 	}
 	return resp.Body.Close()

@@ -210,5 +210,8 @@ func (a *app) download(cl *client.Client, r *client.Request, output string) erro
 	if err != nil {
 		return err
 	}
-	return saveTo(output, resp.Body)
+	m := a.measure("Writing "+output, resp.Length())
+	err = saveTo(output, m.body(resp.Body))
+	m.end("Wrote", err)
+	return err
 }

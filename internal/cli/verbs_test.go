@@ -54,7 +54,7 @@ func TestVerbs(t *testing.T) {
 	}
 	d.answer("POST /containers/wbe/stop", 404, `{"message":"No such container: wbe"}`)
 	d.answer("POST /containers/ok/stop", 204, "")
-	if r := d.kist("stop", "ok", "wbe"); r.code != 1 || r.out != "ok\n" || r.err != "error: No such container: wbe\ntry:   did you mean web?\n" {
+	if r := d.kist("stop", "ok", "wbe"); r.code != 1 || r.out != "ok\n" || r.err != "error: No such container: wbe [not-found]\ntry:   did you mean web?\n" {
 		t.Errorf("%+v", r)
 	}
 	// A prune that nobody confirms removes nothing.

@@ -59,7 +59,7 @@ func (a *app) versionCommand() *cobra.Command {
 	c := &cobra.Command{Use: "version [OPTIONS]", Args: noArgs}
 	c.Flags().StringVarP(&format, "format", "f", "", "How to print: json, or a Go template")
 	c.RunE = func(*cobra.Command, []string) error {
-		v := versions{Client: thisVersion()}
+		v := versions{Client: a.thisVersion()}
 		cl, err := a.client()
 		if err == nil {
 			v.Server, err = client.CallJSON[system.VersionResponse](cl, client.Get("/version", nil))
@@ -74,10 +74,10 @@ func (a *app) versionCommand() *cobra.Command {
 	return c
 }
 
-func thisVersion() clientVersion {
+func (a *app) thisVersion() clientVersion {
 	v := clientVersion{
 		Version: Version, APIVersion: client.NewestAPI, DefaultAPIVersion: client.NewestAPI, GoVersion: runtime.Version(),
-		Os: runtime.GOOS, Arch: runtime.GOARCH, Context: "default",
+		Os: runtime.GOOS, Arch: runtime.GOARCH, Context: a.contextName(),
 	}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {

@@ -47,8 +47,12 @@ func (a *app) volumeImportCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		r := &client.Request{Method: "PUT", Path: volumeArchivePath(args[0]), Query: q, Stream: src}
-		if err := cl.Call(r); err != nil {
+		r := &client.Request{Method: "PUT", Path: volumeArchivePath(args[0]), Query: q}
+		m := a.measure("Importing", sizeOf(src))
+		r.Stream = m.reader(src)
+		err = cl.Call(r)
+		m.end("Imported", err)
+		if err != nil {
 			return err
 		}
 		return a.printLine(args[0])

@@ -1,12 +1,14 @@
 package client
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -38,6 +40,31 @@ const startTimeout = 30 * time.Second
 // Log is the file that a started daemon writes to.
 func (r Roots) Log() string { return filepath.Join(r.Data, "kistd.log") }
 
+// StartFailure is what a daemon that cannot start says in place of the byte that it is ready: one object of JSON.
+type StartFailure struct{ Code, What, Cause, Try string }
+
+func (s *StartFailure) fault() error {
+	return &fault.Error{Code: s.Code, What: s.What, Cause: s.Cause, Try: s.Try, Class: errdefs.ErrUnavailable}
+}
+
+// readySign is the byte that a daemon writes when it is ready.
+const readySign = 1
+
+// hear reads the sign, or what the daemon says in its place.
+func hear(ready *os.File) ([]byte, error) {
+	const most = 64 << 10
+	said := make([]byte, 0, 4096)
+	for len(said) < most {
+		n, err := ready.Read(said[len(said):cap(said)])
+		said = said[:len(said)+n]
+		if err != nil || len(said) > 0 && said[0] == readySign {
+			return said, err
+		}
+		said = slices.Grow(said, 4096)
+	}
+	return said, nil
+}
+
 // flags are the daemon's arguments for roots that are not its own choice.
 func (r Roots) flags() []string {
 	if !r.Set {
@@ -62,7 +89,7 @@ func (s *Starter) Run(e Endpoint) error {
 	if t, err := e.dial(); err == nil {
 		return t.Close()
 	}
-	program, err := s.find()
+	program, err := s.Find()
 	if err != nil {
 		return err
 	}
@@ -78,8 +105,8 @@ func flock(f *os.File) error {
 	}
 }
 
-// find looks for the daemon's program.
-func (s *Starter) find() (string, error) {
+// Find looks for the daemon's program.
+func (s *Starter) Find() (string, error) {
 	if s.Program != "" {
 		return s.Program, nil
 	}
@@ -165,10 +192,14 @@ func (s *Starter) await(p *os.Process, ready *os.File, e Endpoint) error {
 	if err := ready.SetReadDeadline(time.Now().Add(limit)); err != nil {
 		return startFault("wait for its socket", err)
 	}
-	var b [1]byte
-	n, err := ready.Read(b[:])
-	if n == 1 {
+	said, err := hear(ready)
+	if len(said) == 1 && said[0] == readySign {
 		return p.Release()
+	}
+	var failure StartFailure
+	if json.Unmarshal(said, &failure) == nil && failure.Code != "" {
+		_, err := p.Wait() // It has told why it ends.
+		return errors.Join(failure.fault(), err)
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return &fault.Error{
@@ -203,8 +234,21 @@ func (s *Starter) died(p *os.Process, e Endpoint) error {
 
 func startFault(what string, err error) error {
 	f := &fault.Error{Code: "daemon-start-failed", What: "cannot start the daemon: cannot " + what, Class: errdefs.ErrUnavailable, Err: err}
-	if errors.Is(err, os.ErrPermission) && os.Geteuid() != 0 {
-		f.Try = "sudo kist ..."
+	switch {
+	case errors.Is(err, os.ErrPermission) && os.Geteuid() != 0:
+		f.Code, f.Try = "daemon-needs-root", "sudo kist ..."
+		f.What += ": this user may not"
+	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EEXIST):
+		f.Code, f.Try = "daemon-data-root", "KIST_DATA_ROOT and KIST_EXEC_ROOT with other directories"
+		f.What += ": a file is in the way of its directory"
+	case errors.Is(err, syscall.EROFS):
+		f.Code, f.Try = "daemon-data-root", "KIST_DATA_ROOT with a directory on another file system"
+		f.What += ": the file system is read-only"
+	case errors.Is(err, syscall.ENOSPC):
+		f.Code, f.Try = "disk-full", "df -h, or KIST_DATA_ROOT with a directory on another disk"
+		f.What += ": no space left on device"
+	default:
+		f.Try = "kist doctor"
 	}
 	return f
 }

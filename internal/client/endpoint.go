@@ -7,6 +7,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/kistdev/kist/internal/fault"
 )
 
 // Endpoint is where a daemon listens.
@@ -57,7 +61,9 @@ func FindEndpoint(flag string, getenv func(string) string) (Endpoint, error) {
 	}
 	e, err := ParseHost(host)
 	if err != nil {
-		return Endpoint{}, fmt.Errorf("%s: %w", from, err)
+		return Endpoint{}, &fault.Error{
+			Code: "bad-host", What: from + ": " + err.Error(), Try: "unix:///path, tcp://name:port or ssh://user@name", Class: errdefs.ErrInvalidArgument,
+		}
 	}
 	e.From = from
 	return e, nil

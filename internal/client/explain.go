@@ -1,7 +1,9 @@
 package client
 
 import (
+	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -33,25 +35,44 @@ func (e Endpoint) explain(err error) error {
 		if e.Own && os.Geteuid() != 0 {
 			f.Try = "sudo kist ..."
 		}
+		f.What += ": " + f.Cause
 	case notRunning(err) && e.Own:
 		f.Code, f.Cause, f.Try = "daemon-not-running", "no daemon is running, and starting one was forbidden", "kistd"
 		if flags := e.Roots.flags(); len(flags) > 0 {
 			f.Try += " " + strings.Join(flags, " ")
 		}
+		f.What += ": no daemon is running"
 	case errors.Is(err, syscall.ENOENT):
 		f.Code, f.Cause = "daemon-wrong-socket", "there is no such socket, and "+e.From+" names it"
+		f.What += ": there is no such socket"
 		f.Try = e.unset()
 	case errors.Is(err, syscall.ECONNREFUSED):
 		f.Code, f.Cause = "daemon-not-running", "nothing listens there, and "+e.From+" names it"
 		f.Try = "start that daemon, or " + e.unset()
+		f.What += ": nothing listens there"
+	case e.Scheme == "unix" && len(e.Addr) >= longestSocket:
+		f.Code, f.Cause, f.Try = "daemon-socket-path", fmt.Sprintf("it has %d bytes, and the kernel takes %d", len(e.Addr), longestSocket-1), "a shorter KIST_EXEC_ROOT"
+		f.What += ": the path of its socket is too long"
+	case errors.As(err, new(*tls.CertificateVerificationError)):
+		f.Code, f.Cause = "daemon-certificate", err.Error()
+		f.Try = "--tlscacert FILE with the authority that signed the daemon's certificate"
+		f.What += ": its certificate is not trusted"
+	default:
+		f.Try = "check the address and the network"
 	}
 	return f
 }
 
+// longestSocket is one more than what a socket's path may have.
+const longestSocket = 108
+
 // unset is the command that makes kist use its own daemon.
 func (e Endpoint) unset() string {
-	if e.From == "--host" {
+	switch {
+	case e.From == "--host":
 		return "leave --host out to use kist's own daemon"
+	case strings.HasPrefix(e.From, "the context "):
+		return "kist --context default ... to use kist's own daemon"
 	}
 	return "unset " + e.From
 }

@@ -18,6 +18,15 @@ type Response struct {
 	Body   io.ReadCloser
 }
 
+// Length is how many bytes the body has, 0 if the daemon did not say.
+func (r *Response) Length() int64 {
+	n, err := strconv.ParseInt(r.Header["content-length"], 10, 64)
+	if err != nil || n < 0 {
+		return 0
+	}
+	return n
+}
+
 // Limits on what a header may hold, so that a hostile daemon cannot fill the memory.
 const (
 	maxHeaderLine   = 64 << 10

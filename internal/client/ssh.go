@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"time"
 )
 
 // remoteDial runs on the other side: it joins its standard streams to the socket there.
@@ -60,6 +61,7 @@ func quoteSh(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) 
 func (c *sshConn) Read(p []byte) (int, error) {
 	n, err := c.Reader.Read(p)
 	if n == 0 && err == io.EOF {
+		c.end(lastWords)
 		if said := c.stderr.String(); said != "" {
 			return 0, errors.New("ssh: " + said)
 		}
@@ -72,15 +74,24 @@ func (c *sshConn) Write(p []byte) (int, error) { return c.in.Write(p) }
 // CloseWrite ends the other side's input.
 func (c *sshConn) CloseWrite() error { return c.in.Close() }
 
+// lastWords is how long an ssh that has closed its output may take to say why.
+const lastWords = time.Second
+
 // Close ends the process.
 func (c *sshConn) Close() error {
+	c.end(0)
+	return nil
+}
+
+// end waits for the process, and ends it if that takes too long.
+func (c *sshConn) end(patience time.Duration) {
 	c.once.Do(func() {
 		c.in.Close()
 		// The process may have ended by itself; there is nothing to learn from either.
-		_ = c.cmd.Process.Kill()
+		kill := time.AfterFunc(patience, func() { _ = c.cmd.Process.Kill() })
+		defer kill.Stop()
 		_ = c.cmd.Wait()
 	})
-	return nil
 }
 
 // tail keeps the last lines of what it is written.

@@ -22,6 +22,7 @@ type containers interface {
 	StartAttached(ctx context.Context, name string, o engine.AttachOptions) error
 	Wait(ctx context.Context, name string, condition docker.WaitCondition) (<-chan docker.WaitResponse, error)
 	Kill(ctx context.Context, name, signal string) error
+	Ending(name string) *engine.Ending
 	ExecCreate(ctx context.Context, name string, r docker.ExecCreateRequest) (string, error)
 	ExecStart(ctx context.Context, id string, o engine.ExecStartOptions) error
 	ExecWait(ctx context.Context, id string) (int, error)
@@ -29,6 +30,9 @@ type containers interface {
 
 // Server serves the socket.
 type Server struct {
+	// Noted, when set before the first use, is told of each container made and each exec, behind the client's back.
+	Noted func(conn net.Conn, verb, path string)
+
 	containers containers
 	awake      func()
 	sessions   sync.WaitGroup

@@ -88,6 +88,10 @@ func (w *world) Kill(_ context.Context, id, signal string) error {
 	return nil
 }
 
+func (w *world) Ending(string) *engine.Ending {
+	return &engine.Ending{Reason: engine.EndOutOfMemory, Text: "no memory"}
+}
+
 func (w *world) ExecCreate(_ context.Context, name string, r docker.ExecCreateRequest) (string, error) {
 	return "x1", w.call("exec create", name, strings.Join(r.Cmd, " "), strings.Join(r.Env, " "))
 }
@@ -196,14 +200,14 @@ func TestCommands(t *testing.T) {
 		{args: "run", result: front.Declined},
 		{args: "run --help", result: front.Declined},
 		{
-			args: "run --rm box x", fail: map[string]error{"start attached": missing}, want: 127, out: "error: cannot start\ncause: it is not there\ntry:   ls\n",
+			args: "run --rm box x", fail: map[string]error{"start attached": missing}, want: 127, out: "error: cannot start [exec-not-found]\ncause: it is not there\ntry:   ls\n",
 			calls: "create  box x, wait abc removed, start attached abc",
 		},
-		{args: "run -d box x", fail: map[string]error{"start": missing}, want: 127, out: "abc\nerror: cannot start\ncause: it is not there\ntry:   ls\n", calls: "create  box x, start abc"},
-		{args: "run -d --rm box x", fail: map[string]error{"start": missing}, want: 127, out: "error: cannot start\ncause: it is not there\ntry:   ls\n", calls: "create  box x, start abc"},
+		{args: "run -d box x", fail: map[string]error{"start": missing}, want: 127, out: "abc\nerror: cannot start [exec-not-found]\ncause: it is not there\ntry:   ls\n", calls: "create  box x, start abc"},
+		{args: "run -d --rm box x", fail: map[string]error{"start": missing}, want: 127, out: "error: cannot start [exec-not-found]\ncause: it is not there\ntry:   ls\n", calls: "create  box x, start abc"},
 		{args: "exec -e A=b box true", code: 4, want: 4, out: "output", calls: "exec create box true A=b, exec start x1, exec wait x1"},
 		{args: "exec -d box true", calls: "exec create box true , exec start x1"},
-		{args: "exec -d box x", fail: map[string]error{"exec start": missing}, want: 127, out: "error: cannot start\ncause: it is not there\ntry:   ls\n", calls: "exec create box x , exec start x1"},
+		{args: "exec -d box x", fail: map[string]error{"exec start": missing}, want: 127, out: "error: cannot start [exec-not-found]\ncause: it is not there\ntry:   ls\n", calls: "exec create box x , exec start x1"},
 		{args: "exec box x", fail: map[string]error{"exec start": missing}, code: 127, want: 127, out: "output", calls: "exec create box x , exec start x1, exec wait x1"},
 		{args: "exec nobox true", fail: map[string]error{"exec create": errdefs.ErrNotFound}, result: front.Declined, calls: "exec create nobox true "},
 		{args: "exec -i box true", result: front.Declined},

@@ -26,6 +26,7 @@ func (x *session) run() error {
 		// The client does it again: it pulls the image, or says what is wrong.
 		return x.send(front.Decline, "")
 	}
+	x.note("RUN", "/containers/"+made.ID)
 	for _, w := range made.Warnings {
 		if err := x.send(front.Warn, "warning: "+w+"\n"); err != nil {
 			return err
@@ -75,6 +76,11 @@ func (x *session) attend(begun context.Context, id string, removed bool) error {
 	if !ok {
 		return ctx.Err()
 	}
+	if end := x.containers.Ending(id); x.coloured && end.Telling() {
+		if err := x.send(front.Warn, cli.Why(end.Text, true)+"\n"); err != nil {
+			return err
+		}
+	}
 	return x.end(front.Ended, int(r.StatusCode), "")
 }
 
@@ -96,7 +102,11 @@ func (x *session) exec() error {
 	if err != nil {
 		return x.send(front.Decline, "")
 	}
-	o := engine.ExecStartOptions{Detach: order.Detach(), Hijack: x.hijack}
+	x.note("EXEC", "/containers/"+order.Container+"/exec")
+	o := engine.ExecStartOptions{Detach: order.Detach(), Hijack: x.hijack, Say: func(err error) string {
+		text, _ := x.complaint(err, true)
+		return text
+	}}
 	err = x.containers.ExecStart(begun, id, o)
 	if err != nil && (o.Detach || x.stream != nil) {
 		text, code := x.complaint(err, true)

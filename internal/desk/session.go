@@ -108,6 +108,12 @@ func (x *session) send(kind byte, text string) error {
 	return err
 }
 
+func (x *session) note(verb, path string) {
+	if x.Noted != nil {
+		x.Noted(x.conn, verb, path)
+	}
+}
+
 func (x *session) end(kind byte, code int, text string) error {
 	return x.send(kind, strconv.Itoa(code)+"\n"+text)
 }

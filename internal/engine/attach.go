@@ -26,6 +26,8 @@ type AttachOptions struct {
 	// Logs replays the log first; Stream goes on with live output.
 	Logs, Stream bool
 	DetachKeys   string // docker's syntax; empty: the default ctrl-p,ctrl-q
+	// Raw mixes the streams instead of multiplexing them.
+	Raw bool
 	// Hijack is called once everything has been validated; it answers the upgrade and gives the connection away.
 	Hijack func(tty bool) (Stream, error)
 }
@@ -121,7 +123,7 @@ func (e *Engine) join(ctx context.Context, d *definition, o AttachOptions, keys 
 		return nil
 	}
 	r := task.AttachRequest{
-		ID: d.ID, Stdin: o.Stdin && d.Config.OpenStdin, Stdout: o.Stdout, Stderr: o.Stderr, Multiplex: !d.Config.Tty,
+		ID: d.ID, Stdin: o.Stdin && d.Config.OpenStdin, Stdout: o.Stdout, Stderr: o.Stderr, Multiplex: !d.Config.Tty && !o.Raw,
 		Pending: s.Pending, AcrossRestarts: !d.HostConfig.RestartPolicy.IsNone(),
 	}
 	if r.Stdin {
@@ -136,7 +138,7 @@ func (e *Engine) replay(ctx context.Context, d *definition, o AttachOptions, to 
 	if err != nil || config.Driver == "none" {
 		return err
 	}
-	out := logWriter{w: to, framed: !d.Config.Tty}
+	out := logWriter{w: to, framed: !d.Config.Tty && !o.Raw}
 	return logfile.Read(ctx, config, logfile.ReadOptions{Stdout: o.Stdout, Stderr: o.Stderr, Tail: -1}, out.record)
 }
 

@@ -25,6 +25,8 @@ type definition struct {
 	Platform   string              // operating system
 	Arch       string
 	Mounts     []mountPoint `json:",omitempty"`
+	// Secrets are without their values, which are in memory only.
+	Secrets []Secret `json:",omitempty"`
 	// Endpoints are the user's wishes for the networks, by name.
 	Endpoints map[string]*network.EndpointSettings `json:",omitempty"`
 	// Bound and Exposed are in the row only, in place of many ports of HostConfig and Config.
@@ -42,11 +44,13 @@ func (d *definition) command() (path string, args []string) {
 
 // state is what changes while a container lives. It is a row of its own because it is written often and is small.
 type state struct {
-	Phase      phase
-	PID        int       `json:",omitempty"`
-	ExitCode   int       `json:",omitempty"`
-	Error      string    `json:",omitempty"`
-	OOMKilled  bool      `json:",omitempty"`
+	Phase     phase
+	PID       int    `json:",omitempty"`
+	ExitCode  int    `json:",omitempty"`
+	Error     string `json:",omitempty"`
+	OOMKilled bool   `json:",omitempty"`
+	// End says why the last run ended, where the exit code does not.
+	End        *Ending   `json:",omitempty"`
 	StartedAt  time.Time `json:",omitzero"`
 	FinishedAt time.Time `json:",omitzero"`
 	Restarts   int       `json:",omitempty"`
@@ -104,8 +108,8 @@ type container struct {
 	behind  chan struct{}
 	backoff backoff
 	probe   *probe // nil without a health check, or while it does not run
-	// killed explains why the engine ended the process otherwise than asked; shown with the exit.
-	killed string
+	// intent is what was wanted of the run when it was sent a signal.
+	intent intent
 	// keep holds back the removal of an AutoRemove container at its next end, because it is to be restarted.
 	keep bool
 	// unhealthy says that the engine ended the run for its failing health checks.

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kistdev/kist/internal/archive"
+	"github.com/kistdev/kist/internal/fault"
 	"github.com/kistdev/kist/internal/sys"
 )
 
@@ -67,7 +68,12 @@ func wantsDir(file string) bool { return strings.HasSuffix(file, "/") || strings
 func (v *view) failure(c *container, file string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
-		return fmt.Errorf("Could not find the file %s in container %s: %w", file, c.id, errdefs.ErrNotFound) //nolint:staticcheck // docker's words
+		d, _ := c.look()
+		return &fault.Error{
+			Code: "path-not-in-container", What: fmt.Sprintf("there is no %s in container %s", file, d.Name),
+			Words: fmt.Sprintf("Could not find the file %s in container %s", file, c.id), Class: errdefs.ErrNotFound,
+			Try: fmt.Sprintf("kist exec %s ls %s, or kist diff %s", d.Name, path.Dir(file), d.Name),
+		}
 	case errors.Is(err, unix.EROFS):
 		return fmt.Errorf("%s is on a read-only file system: %w", file, errdefs.ErrPermissionDenied)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"time"
@@ -23,6 +24,22 @@ import (
 // Create makes a container: a root filesystem, its volumes, and one row. An image that is not here is an
 // errdefs.ErrNotFound, on which docker's clients pull it and come again.
 func (e *Engine) Create(ctx context.Context, name string, platform *ocispec.Platform, r docker.CreateRequest) (docker.CreateResponse, error) {
+	return e.create(ctx, name, platform, r, contents{})
+}
+
+// contents are what a container has from the start, beside what its image and its configuration say.
+type contents struct {
+	changes io.Reader // the tar of a writable layer, or nil
+	secrets []Secret
+}
+
+// CreateFilled is Create for a container that has changes from the start: changes, if it is not nil, is the tar of a writable
+// layer, which is in the container's before the container is there.
+func (e *Engine) CreateFilled(ctx context.Context, name string, platform *ocispec.Platform, r docker.CreateRequest, changes io.Reader) (docker.CreateResponse, error) {
+	return e.create(ctx, name, platform, r, contents{changes: changes})
+}
+
+func (e *Engine) create(ctx context.Context, name string, platform *ocispec.Platform, r docker.CreateRequest, with contents) (docker.CreateResponse, error) {
 	if r.Config == nil {
 		return docker.CreateResponse{}, invalid("config cannot be empty in order to create a container")
 	}
@@ -30,8 +47,12 @@ func (e *Engine) Create(ctx context.Context, name string, platform *ocispec.Plat
 	if err != nil {
 		return docker.CreateResponse{}, err
 	}
+	if err := checkSecrets(with.secrets, d.Mounts); err != nil {
+		return docker.CreateResponse{}, err
+	}
+	d.Secrets = withoutValues(with.secrets)
 	c := newContainer(d, state{Phase: created})
-	if err := e.establish(ctx, c); err != nil {
+	if err := e.establish(ctx, c, with); err != nil {
 		return docker.CreateResponse{}, err
 	}
 	e.emit(c, events.ActionCreate, nil)
@@ -57,6 +78,9 @@ func (e *Engine) define(ctx context.Context, name string, platform *ocispec.Plat
 	}
 	host := e.complete(r.HostConfig)
 	if err := validate(config, host); err != nil {
+		return nil, nil, err
+	}
+	if err := checkDeviceRequests(host.DeviceRequests); err != nil {
 		return nil, nil, err
 	}
 	if err := e.pinModes(host); err != nil {
@@ -108,6 +132,7 @@ func (e *Engine) image(ctx context.Context, ref string, platform *ocispec.Platfo
 		return nil, &fault.Error{
 			Code: "no-such-platform",
 			What: fmt.Sprintf("image with reference %s was found but does not provide the specified platform (%s)", ref, platformName(platform)),
+			Try:  "kist pull --platform " + platformName(platform) + " " + ref,
 			// Not found, so that clients pull the other platform's image.
 			Class: errdefs.ErrNotFound,
 		}
@@ -131,7 +156,7 @@ func serves(image *img.Image, p *ocispec.Platform) bool {
 }
 
 // establish makes everything of the container that outlives this call, all or nothing.
-func (e *Engine) establish(ctx context.Context, c *container) (err error) {
+func (e *Engine) establish(ctx context.Context, c *container, with contents) (err error) {
 	var u undo.Stack
 	defer func() {
 		if failed := u.Unwind(ctx); failed != nil {
@@ -158,11 +183,19 @@ func (e *Engine) establish(ctx context.Context, c *container) (err error) {
 		return err
 	}
 	u.Push("remove root filesystem", func(ctx context.Context) error { return e.cfg.Layers.Remove(ctx, c.id) })
+	if with.changes != nil {
+		if err := e.cfg.Layers.Fill(ctx, c.id, with.changes); err != nil {
+			return err
+		}
+	}
 	if err := os.Mkdir(e.home(c.id), 0o710); err != nil {
 		return err
 	}
 	u.Push("remove directory", func(context.Context) error { return os.RemoveAll(e.home(c.id)) })
 	if err := e.ensure(ctx, c.id, d.Mounts, &u); err != nil {
+		return err
+	}
+	if err := e.keepSecrets(c.id, with.secrets, &u); err != nil {
 		return err
 	}
 	if err := e.ledger.define(d, c.st); err != nil {

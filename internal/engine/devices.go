@@ -85,9 +85,11 @@ func unusable(what, file string, err error) error {
 	f := &fault.Error{Code: "device-unusable", What: what, Cause: err.Error(), Class: errdefs.ErrInvalidArgument, Err: err}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		f.Code, f.Cause = "device-missing", "this host has no "+file
+		f.Words, f.What = what, what+": this host has no "+file
+		f.Code, f.Cause, f.Try = "device-missing", "this host has no "+file, "ls /dev; a kernel module may be missing (modprobe)"
 	case errors.Is(err, errNoDevice):
-		f.Cause = file + " is no device"
+		f.Words, f.What = what, what+": "+file+" is no device"
+		f.Cause, f.Try = file+" is no device", "-v "+file+":... for a file or a directory"
 	}
 	return f
 }

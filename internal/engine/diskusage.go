@@ -30,8 +30,12 @@ func (e *Engine) DiskUsage(ctx context.Context) (*DiskUsage, error) {
 	if u.LayersSize, u.Reclaimable, err = e.cfg.Images.Usage(ctx); err != nil {
 		return nil, err
 	}
-	if u.Containers, err = e.List(ctx, ListOptions{All: true, Size: true}); err != nil {
+	list, err := e.List(ctx, ListOptions{All: true, Size: true})
+	if err != nil {
 		return nil, err
+	}
+	for i := range list {
+		u.Containers = append(u.Containers, list[i].Summary)
 	}
 	for _, n := range e.entries() {
 		u.Logs += e.logSize(n.def)

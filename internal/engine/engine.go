@@ -52,6 +52,8 @@ type Config struct {
 	// Insecure, Mirrors and Labels are told by info.
 	Insecure, Mirrors []string
 	Labels            []string
+	// DeviceDirs hold the specifications of devices (CDI); none means that there are none.
+	DeviceDirs []string
 
 	Tasks    *task.Client
 	Images   *img.Store
@@ -107,7 +109,7 @@ func open(ctx context.Context, c Config, tasks tasks, networks wiring) (*Engine,
 	if c.Volumes != nil {
 		c.Volumes.NameOf = e.nameOf
 	}
-	if err := errors.Join(rows.recall(e.departed), e.restore(ctx)); err != nil {
+	if err := errors.Join(rows.recall(e.departed), e.restore(ctx), e.clearSecrets()); err != nil {
 		e.background.close()
 		return nil, errors.Join(err, rows.close())
 	}

@@ -90,9 +90,9 @@ func examineDir(t *tree, x *task.ExecError) finding {
 	st, err := t.stat(x.Path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return finding{code: "exec-no-directory", cause: "the working directory " + t.lacks(x.Path)}
+		return finding{code: "exec-no-directory", cause: "the working directory " + t.lacks(x.Path), try: "-w DIRECTORY with one that is there"}
 	case err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR:
-		return finding{code: "exec-no-directory", cause: fmt.Sprintf("the working directory %s is a file", x.Path)}
+		return finding{code: "exec-no-directory", cause: fmt.Sprintf("the working directory %s is a file", x.Path), try: "-w DIRECTORY"}
 	}
 	return finding{}
 }
@@ -100,7 +100,7 @@ func examineDir(t *tree, x *task.ExecError) finding {
 func examineProgram(t *tree, x *task.ExecError) finding {
 	switch {
 	case x.Path == "":
-		return finding{code: "exec-not-found", cause: "the program's name is empty"}
+		return finding{code: "exec-not-found", cause: "the program's name is empty", try: "name a program: kist run IMAGE PROGRAM"}
 	case !strings.Contains(x.Path, "/"):
 		return missing(t, x.Path)
 	}
@@ -113,11 +113,11 @@ func examineProgram(t *tree, x *task.ExecError) finding {
 	case errors.Is(err, fs.ErrNotExist):
 		return missing(t, file)
 	case errors.Is(err, unix.ENOTDIR):
-		return finding{code: "exec-not-found", cause: "a part of " + path.Dir(file) + " is a file, no directory"}
+		return finding{code: "exec-not-found", cause: "a part of " + path.Dir(file) + " is a file, no directory", try: "check the path"}
 	case err != nil:
 		return finding{}
 	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
-		return finding{code: "exec-is-directory", cause: file + " is a directory", directory: true}
+		return finding{code: "exec-is-directory", cause: file + " is a directory", try: "name a program in it", directory: true}
 	case x.Errno == syscall.EACCES && st.Mode&0o111 == 0:
 		return finding{
 			code: "exec-not-executable", cause: fmt.Sprintf("%s is not executable, its mode is %04o", file, st.Mode&0o7777),
@@ -127,6 +127,7 @@ func examineProgram(t *tree, x *task.ExecError) finding {
 		return finding{
 			code: "exec-permission", cause: fmt.Sprintf("the user may not execute %s (mode %04o, owner %d:%d), or not enter its directory, or it lies on a mount with noexec",
 				file, st.Mode&0o7777, st.Uid, st.Gid),
+			try: "--user root, or chmod +rx in the image",
 		}
 	}
 	return examineContent(t, file, x.Errno)
@@ -169,7 +170,7 @@ func examineELF(t *tree, file string, p program, errno syscall.Errno) finding {
 			}
 		}
 	case errno == syscall.ENOEXEC:
-		return finding{code: "exec-format", cause: file + " is damaged, or no program for this machine (" + p.machine.String() + ")"}
+		return finding{code: "exec-format", cause: file + " is damaged, or no program for this machine (" + p.machine.String() + ")", try: "build or pull the image again"}
 	}
 	return finding{}
 }
@@ -179,7 +180,7 @@ func examineScript(t *tree, file string, head []byte, errno syscall.Errno) findi
 	rest, script := bytes.CutPrefix(line, []byte("#!"))
 	switch {
 	case len(head) == 0:
-		return finding{code: "exec-format", cause: file + " is empty"}
+		return finding{code: "exec-format", cause: file + " is empty", try: "copy the right file into the image"}
 	case !script:
 		return finding{
 			code: "exec-format", cause: file + " has no #! line and is no program for this machine",
@@ -198,6 +199,7 @@ func examineScript(t *tree, file string, head []byte, errno syscall.Errno) findi
 		if !t.has(words[0]) {
 			return finding{
 				code: "exec-no-loader", cause: fmt.Sprintf("%s is a script for %s, which is not in this image", file, words[0]),
+				try: "an interpreter that is in the image as its first line, or an image that has " + words[0],
 			}
 		}
 	}
@@ -214,19 +216,22 @@ func missing(t *tree, name string) finding {
 		for _, s := range []string{"bash", "sh", "ash", "dash"} {
 			if slices.Contains(programs, s) {
 				f.cause += "; " + s + " is"
-				f.try = s
+				f.try = "the same with " + s
 				return f
 			}
 		}
 		f.cause += ", and no other shell is"
 	case slices.Contains(programs, base):
 		f.cause += "; " + base + " is, elsewhere"
-		f.try = base
+		f.try = "the same with " + base + ", without its directory"
 	default:
 		if near := typo.Nearest(base, programs); near != "" {
 			f.cause += "; " + near + " is"
-			f.try = near
+			f.try = "the same with " + near
 		}
+	}
+	if f.try == "" && slices.Contains(programs, "ls") {
+		f.try = fmt.Sprintf("kist run --rm --entrypoint ls %s %s", t.d.Config.Image, strings.Join(searchPath(t.d), " "))
 	}
 	return f
 }

@@ -15,6 +15,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/kistdev/kist/internal/fault"
 	"github.com/kistdev/kist/internal/spec"
 	"github.com/kistdev/kist/internal/task"
 )
@@ -25,6 +26,8 @@ type ExecStartOptions struct {
 	TTY         bool
 	ConsoleSize *[2]uint // rows, columns
 	Hijack      func(tty bool) (Stream, error)
+	// Say is how a failure is told where the output would have gone; nil for docker's way, one line.
+	Say func(error) string
 }
 
 // ExecCreate remembers a further process for a running container; ExecStart runs it.
@@ -54,7 +57,11 @@ func canExec(c *container) error {
 	case running:
 		return nil
 	case paused:
-		return fmt.Errorf("container %s is paused, unpause the container before exec: %w", c.id, errdefs.ErrConflict)
+		d, _ := c.look()
+		return &fault.Error{
+			Code: "container-paused", What: "container " + d.Name + " is paused", Words: "container " + c.id + " is paused, unpause the container before exec",
+			Try: "kist unpause " + d.Name, Class: errdefs.ErrConflict,
+		}
 	case restarting:
 		return fmt.Errorf("container %s is restarting, wait until the container is running: %w", c.id, errdefs.ErrConflict)
 	}
@@ -96,7 +103,7 @@ func (e *Engine) ExecStart(ctx context.Context, id string, o ExecStartOptions) e
 		defer func() { _ = stream.Close() }()
 		if err := e.attachExec(ctx, x, s); err != nil {
 			x.fail(128)
-			tellFailure(stream, err, !r.Tty)
+			tellFailure(stream, o.words(err), r.Tty)
 			return errors.Join(err, s.File.Close())
 		}
 	}
@@ -108,7 +115,7 @@ func (e *Engine) ExecStart(ctx context.Context, id string, o ExecStartOptions) e
 	}
 	x.fail(execCodeOf(err))
 	if stream != nil {
-		tellFailure(stream, err, !r.Tty)
+		tellFailure(stream, o.words(err), r.Tty)
 	}
 	// Attachments that wait for the process are let go.
 	if derr := e.tasks.DeleteExec(ctx, x.c.id, x.id); derr != nil {
@@ -156,10 +163,19 @@ func duplicate(f *os.File) (*os.File, error) {
 	return os.NewFile(uintptr(fd), f.Name()), nil
 }
 
-// tellFailure writes the error where the output would have gone.
-func tellFailure(stream *os.File, err error, framed bool) {
-	text := err.Error() + "\r\n"
-	if framed {
+// words tells a failure.
+func (o *ExecStartOptions) words(err error) string {
+	if o.Say == nil {
+		return err.Error() + "\r\n"
+	}
+	return o.Say(err)
+}
+
+// tellFailure writes a text where the output would have gone.
+func tellFailure(stream *os.File, text string, tty bool) {
+	if tty {
+		text = strings.ReplaceAll(strings.ReplaceAll(text, "\r\n", "\n"), "\n", "\r\n")
+	} else {
 		text = string(frameHeader("stderr", len(text))) + text
 	}
 	_, _ = stream.WriteString(text) // A client that is gone is told nothing.
@@ -240,6 +256,7 @@ func (e *Engine) ExecResize(ctx context.Context, id string, rows, cols uint16) e
 	if err != nil {
 		return err
 	}
+	x.settle(ctx) // Clients resize as soon as they are attached.
 	if !x.running() {
 		return fmt.Errorf("exec command %s is not running: %w", id, errdefs.ErrConflict)
 	}

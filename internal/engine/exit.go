@@ -84,10 +84,7 @@ func (e *Engine) ended(ctx context.Context, x task.Exit) error {
 	e.unwatch(c)
 	// Before anybody is told, so that whoever waits for the end can have the ports.
 	left := e.networks.Leave(ctx, c.id)
-	c.mu.Lock()
-	killed := c.killed
-	c.mu.Unlock()
-	text := explainExit(d, x, killed)
+	end := explainEnd(d, x, c.wanted())
 	e.emit(c, events.ActionDie, map[string]string{
 		"exitCode":     strconv.Itoa(x.Code),
 		"execDuration": strconv.Itoa(int(x.At.Sub(st.StartedAt).Seconds())),
@@ -95,7 +92,8 @@ func (e *Engine) ended(ctx context.Context, x task.Exit) error {
 	e.emitNetworks(c.id, events.ActionDisconnect, st.Networks)
 	e.emitUnmounts(d)
 	stop := func(s *state) {
-		s.PID, s.ExitCode, s.OOMKilled, s.Error = 0, x.Code, x.OOMKilled, text
+		s.PID, s.ExitCode, s.OOMKilled, s.Error = 0, x.Code, x.OOMKilled, ""
+		s.End = end
 		s.FinishedAt, s.Networks, s.Ports, s.Cgroup = x.At.UTC(), nil, nil, ""
 		if s.Health != "" {
 			s.Health = "unhealthy"

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -12,34 +13,6 @@ import (
 	"github.com/kistdev/kist/internal/fault"
 	"github.com/kistdev/kist/internal/task"
 )
-
-// explainExit says why a container ended, where the exit code alone does not.
-func explainExit(d *definition, x task.Exit, killed string) string {
-	switch {
-	case x.OOMKilled:
-		return outOfMemory(d, x)
-	case x.Unknown:
-		return "its exit status is unknown: the keeper had died"
-	case x.Signal == int(syscall.SIGKILL):
-		return killed
-	}
-	return ""
-}
-
-// outOfMemory says over which limit.
-func outOfMemory(d *definition, x task.Exit) string {
-	limit := x.MemoryLimit
-	if limit == 0 {
-		limit = uint64(max(d.HostConfig.Memory, 0))
-	}
-	switch {
-	case limit == 0:
-		return "killed by the kernel: out of memory"
-	case x.MemoryPeak == 0:
-		return "killed by the kernel: over " + mebibytes(limit)
-	}
-	return fmt.Sprintf("killed by the kernel: over %s (peak %s)", mebibytes(limit), mebibytes(x.MemoryPeak))
-}
 
 func mebibytes(n uint64) string {
 	return units.CustomSize("%.4g%s", float64(n), 1024, []string{"B", "K", "M", "G", "T", "P"})
@@ -62,8 +35,12 @@ func (e *Engine) explain(d *definition, what string, err error) error {
 	found := e.examine(d, x)
 	f := &fault.Error{
 		Code:  found.code,
-		What:  what + ": unable to start container process: " + execWords(x, found.directory),
+		Words: what + ": unable to start container process: " + execWords(x, found.directory),
+		What:  fmt.Sprintf("cannot run %q: %s", x.Path, cmp.Or(found.cause, x.Errno.Error())),
 		Cause: found.cause, Try: found.try, Class: errdefs.ErrInvalidArgument, Err: err,
+	}
+	if x.Step == "chdir" {
+		f.What = fmt.Sprintf("cannot begin in %s: %s", x.Path, cmp.Or(found.cause, x.Errno.Error()))
 	}
 	if f.Code == "" {
 		f.Code = codeOf(x.Errno)

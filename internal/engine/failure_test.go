@@ -73,7 +73,7 @@ func TestOutOfMemory(t *testing.T) {
 	if !s.OOMKilled {
 		t.Skip("the kernel has killed nothing: memory is not limited on this host")
 	}
-	if s.ExitCode != 0 && !strings.HasPrefix(s.Error, "killed by the kernel: over 16M") {
-		t.Errorf("%+v", s)
+	if end := s.KistExit; s.ExitCode == 137 && (end == nil || end.Reason != EndOutOfMemory || !strings.HasPrefix(end.Text, "killed by the kernel: out of memory, over its limit of 16M (peak 16M)")) {
+		t.Errorf("%+v %+v", s.State, end)
 	}
 }

@@ -29,20 +29,27 @@ func (x *index) add(c *container) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if holder, taken := x.byName[name]; taken {
-		return nameTaken(name, holder.id)
+		return nameTaken(name, holder)
 	}
 	x.byName[name] = c
 	x.byID[c.id] = c
 	return nil
 }
 
-func nameTaken(name, holder string) error {
-	return &fault.Error{
+func nameTaken(name string, holder *container) error {
+	_, st := holder.look()
+	f := &fault.Error{
 		Code: "name-in-use",
-		What: fmt.Sprintf("Conflict. The container name %q is already in use by container %q. "+
-			"You have to remove (or rename) that container to be able to reuse that name.", "/"+name, holder),
+		What: fmt.Sprintf("the container name %q is already in use by container %s, which is %s", name, holder.id[:min(12, len(holder.id))], st.Phase),
+		Try:  "kist rm " + name + ", or another --name",
+		Words: fmt.Sprintf("Conflict. The container name %q is already in use by container %q. "+
+			"You have to remove (or rename) that container to be able to reuse that name.", "/"+name, holder.id),
 		Class: errdefs.ErrConflict,
 	}
+	if st.Phase.alive() {
+		f.Try = "another --name, or kist rm -f " + name
+	}
+	return f
 }
 
 // rename moves the container to another name.
@@ -50,7 +57,7 @@ func (x *index) rename(c *container, from, to string) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if holder, taken := x.byName[to]; taken {
-		return nameTaken(to, holder.id)
+		return nameTaken(to, holder)
 	}
 	delete(x.byName, from)
 	x.byName[to] = c
@@ -137,7 +144,7 @@ func (x *index) unknown(ref string) error {
 	}
 	slices.Sort(names)
 	if near := typo.Nearest(ref, names); near != "" {
-		f.Try = near
+		f.Try = "did you mean " + near + "?"
 	}
 	return f
 }

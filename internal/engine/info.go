@@ -19,7 +19,7 @@ func (e *Engine) Info(ctx context.Context) (*system.Info, error) {
 	}
 	i := &system.Info{
 		ID: e.identity, Images: len(images), Driver: "overlay2",
-		DriverStatus: [][2]string{{"Supports d_type", "true"}, {"Native Overlay Diff", "true"}},
+		DriverStatus: [][2]string{{"Supports d_type", "true"}, {"Native Overlay Diff", "true"}, {"driver-type", "io.containerd.snapshotter.v1"}},
 		Plugins: system.PluginsInfo{
 			Volume: []string{"local"}, Network: []string{"bridge", "host", "ipvlan", "macvlan", "null"},
 			Log: []string{"json-file", "local", "none"},
@@ -38,6 +38,7 @@ func (e *Engine) Info(ctx context.Context) (*system.Info, error) {
 	}
 	e.facts.Fill(i)
 	i.Warnings = append(i.Warnings, e.networks.Warnings()...)
+	e.fillDevices(i)
 	for _, c := range e.index.all() {
 		i.Containers++
 		switch _, st := c.look(); st.Phase {

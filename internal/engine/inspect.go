@@ -14,16 +14,16 @@ import (
 )
 
 // Inspect is docker inspect.
-func (e *Engine) Inspect(ctx context.Context, name string, size bool) (*docker.InspectResponse, error) {
+func (e *Engine) Inspect(ctx context.Context, name string, size bool) (*Inspection, error) {
 	c, err := e.index.find(name)
 	if err != nil {
 		return nil, err
 	}
 	d, st := c.look()
 	path, args := d.command()
-	r := &docker.InspectResponse{
-		ID: d.ID, Created: d.Created.Format(time.RFC3339Nano), Path: path, Args: args,
-		State: stateOf(st, c.health()), Image: d.Image.String(), LogPath: e.shownLog(d),
+	r := &Inspection{ID: d.ID, Created: d.Created.Format(time.RFC3339Nano), Path: path, Args: args, State: stateOf(st, c.health())}
+	r.InspectResponse = docker.InspectResponse{
+		Image: d.Image.String(), LogPath: e.shownLog(d),
 		ResolvConfPath: e.home(d.ID) + "/resolv.conf", HostnamePath: e.home(d.ID) + "/hostname", HostsPath: e.home(d.ID) + "/hosts",
 		Name: "/" + d.Name, RestartCount: st.Restarts, Driver: "overlay2", Platform: d.Platform,
 		ExecIDs: e.execs.of(d.ID), HostConfig: d.HostConfig, Config: d.Config, Mounts: []docker.MountPoint{},
@@ -49,13 +49,13 @@ func (e *Engine) Inspect(ctx context.Context, name string, size bool) (*docker.I
 // moment is how docker writes a time; one that never was is the year 1.
 func moment(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 
-func stateOf(st state, h *docker.Health) *docker.State {
-	return &docker.State{
+func stateOf(st state, h *docker.Health) *State {
+	return &State{KistExit: st.ended(), State: &docker.State{
 		Status:  phaseNames[st.Phase],
 		Running: st.Phase.alive() || st.Phase == restarting, Paused: st.Phase == paused, Restarting: st.Phase == restarting,
 		OOMKilled: st.OOMKilled, Pid: st.PID, ExitCode: st.ExitCode, Error: st.Error,
 		StartedAt: moment(st.StartedAt), FinishedAt: moment(st.FinishedAt), Health: h,
-	}
+	}}
 }
 
 func networkSettings(d *definition, st state) *docker.NetworkSettings {

@@ -6,6 +6,8 @@ import (
 	"syscall"
 
 	"github.com/containerd/errdefs"
+
+	"github.com/kistdev/kist/internal/fault"
 )
 
 // Kill sends a signal (default SIGKILL) to the container's first process. A signal that is meant to end it keeps restart
@@ -48,6 +50,7 @@ func (e *Engine) kill(ctx context.Context, c *container, sig syscall.Signal) (*s
 	if ending(c, sig) {
 		c.change(func(s *state) { s.Stopped = true })
 	}
+	c.intend(intent{reason: EndKilled, sig: sig})
 	err := e.signal(ctx, c, sig)
 	if errdefs.IsNotFound(err) {
 		return over, notRunning(c)
@@ -56,5 +59,13 @@ func (e *Engine) kill(ctx context.Context, c *container, sig syscall.Signal) (*s
 }
 
 func notRunning(c *container) error {
-	return fmt.Errorf("container %s is not running: %w", c.id, errdefs.ErrConflict)
+	d, st := c.look()
+	f := &fault.Error{
+		Code: "container-not-running", What: fmt.Sprintf("container %s is not running", d.Name),
+		Words: fmt.Sprintf("container %s is not running", c.id), Cause: "it was never started", Try: "kist start " + d.Name, Class: errdefs.ErrConflict,
+	}
+	if end := st.ended(); end != nil {
+		f.Cause = end.Text
+	}
+	return f
 }

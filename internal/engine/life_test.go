@@ -181,8 +181,8 @@ func TestStop(t *testing.T) {
 	if took := time.Since(began); took > 3*time.Second {
 		t.Errorf("stop took %v", took)
 	}
-	if s := w.inspect(deaf).State; s.ExitCode != 137 || !strings.Contains(s.Error, "no handler for SIGTERM") {
-		t.Errorf("%+v", s)
+	if s := w.inspect(deaf).State; s.ExitCode != 137 || s.KistExit == nil || !strings.Contains(s.KistExit.Text, "no handler for SIGTERM") {
+		t.Errorf("%+v %+v", s.State, s.KistExit)
 	}
 	if err := w.engine.Stop(t.Context(), deaf, StopOptions{}); !errdefs.IsNotModified(err) {
 		t.Errorf("second stop: %v", err)

@@ -32,12 +32,12 @@ type entry struct {
 }
 
 // List is docker ps: the newest first, only those that run unless All, Limit or a filter by state asks for others.
-func (e *Engine) List(ctx context.Context, o ListOptions) ([]docker.Summary, error) {
+func (e *Engine) List(ctx context.Context, o ListOptions) ([]Summary, error) {
 	match, err := e.filter(ctx, o)
 	if err != nil {
 		return nil, err
 	}
-	list := make([]docker.Summary, 0, 16)
+	list := make([]Summary, 0, 16)
 	for _, n := range e.entries() {
 		if o.Limit > 0 && len(list) == o.Limit {
 			break
@@ -70,14 +70,17 @@ func (e *Engine) entries() []entry {
 	return list
 }
 
-func summary(n entry) docker.Summary {
+func summary(n entry) Summary {
 	d := n.def
 	path, args := d.command()
-	s := docker.Summary{
+	s := Summary{Summary: docker.Summary{
 		ID: d.ID, Names: []string{"/" + d.Name}, Image: d.Config.Image, ImageID: d.Image.String(),
 		ImageManifestDescriptor: d.Manifest, Command: commandLine(path, args), Created: d.Created.Unix(),
 		Ports: portList(d, n.st), Labels: d.Config.Labels, State: phaseNames[n.st.Phase], Status: n.status(time.Now()),
 		Health: &docker.HealthSummary{Status: docker.NoHealthcheck},
+	}}
+	if !n.st.Phase.alive() {
+		s.KistExit = n.st.ended()
 	}
 	if s.Labels == nil {
 		s.Labels = map[string]string{}

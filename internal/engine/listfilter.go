@@ -16,7 +16,7 @@ import (
 // filter turns the options into one question for each container.
 func (e *Engine) filter(ctx context.Context, o ListOptions) (func(entry) bool, error) {
 	f := o.Filters
-	err := f.Validate("ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name",
+	err := f.Validate("ancestor", "annotation", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name",
 		"network", "publish", "since", "status", "volume")
 	if err != nil {
 		return nil, err
@@ -50,6 +50,7 @@ func (e *Engine) filter(ctx context.Context, o ListOptions) (func(entry) bool, e
 		func(n entry) bool { return f.Prefix("id", n.def.ID) },
 		func(n entry) bool { return matchName(f, n.def.Name) },
 		func(n entry) bool { return f.Labels("label", n.def.Config.Labels) },
+		func(n entry) bool { return f.Labels("annotation", n.def.HostConfig.Annotations) },
 		func(n entry) bool { return f.Exact("status", n.st.Phase.String()) },
 		func(n entry) bool { return f.Exact("health", string(healthOf(n.st))) },
 		func(n entry) bool {

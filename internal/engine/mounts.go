@@ -15,6 +15,7 @@ import (
 	docker "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 
+	"github.com/kistdev/kist/internal/fault"
 	"github.com/kistdev/kist/internal/undo"
 )
 
@@ -167,7 +168,10 @@ func (m *mountPoint) checkSource() error {
 	case !errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("bind source: %w: %w", err, errdefs.ErrInvalidArgument)
 	case !m.MakeSource:
-		return invalid("invalid mount config for type \"bind\": bind source path does not exist: %s", m.Source)
+		return &fault.Error{
+			Code: "bind-source-missing", What: "invalid mount config for type \"bind\": bind source path does not exist: " + m.Source,
+			Try: "mkdir -p " + m.Source + ", or -v, which makes it", Class: errdefs.ErrInvalidArgument,
+		}
 	}
 	if err := os.MkdirAll(m.Source, 0o755); err != nil { //nolint:gosec // Docker's mode; others must reach into it.
 		return fmt.Errorf("make bind source: %w: %w", err, errdefs.ErrInvalidArgument)

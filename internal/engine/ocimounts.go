@@ -48,6 +48,12 @@ func (e *Engine) mountsOf(ctx context.Context, d *definition, user spec.User, u 
 		}
 		list = append(list, one)
 	}
+	secrets, err := e.secretMounts(d, user)
+	if err != nil {
+		open.close()
+		return nil, nil, err
+	}
+	list = append(list, secrets...)
 	slices.SortStableFunc(list, func(a, b specs.Mount) int { return byDepth(a.Destination, b.Destination) })
 	return list, open, nil
 }

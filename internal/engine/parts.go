@@ -41,6 +41,7 @@ type wiring interface {
 	Connect(ctx context.Context, containerID, name string, s *dockernet.EndpointSettings, process *os.File) (string, *dockernet.EndpointSettings, error)
 	Disconnect(ctx context.Context, containerID, name string, process *os.File) (string, *dockernet.EndpointSettings, error)
 	Publish(ctx context.Context, containerID string, add, remove dockernet.PortMap) (dockernet.PortMap, error)
+	Takeover(ctx context.Context, fromID, toID string, t network.Takeover) (from, to network.Taken, err error)
 	Rename(containerID, name string)
 	Forget(containerID string)
 	Resolv(containerID string) (r network.ResolvConf, served bool, sockets []int, err error)

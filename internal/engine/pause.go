@@ -9,6 +9,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 
 	"github.com/kistdev/kist/internal/cgroup"
+	"github.com/kistdev/kist/internal/fault"
 )
 
 // Pause freezes all processes of the container.
@@ -55,7 +56,7 @@ func (e *Engine) Unpause(ctx context.Context, name string) error {
 	}
 	defer release()
 	if d, st := c.look(); st.Phase != paused {
-		return fmt.Errorf("Container %s is not paused: %w", d.Name, errdefs.ErrConflict) //nolint:staticcheck // docker's words
+		return &fault.Error{Code: "container-not-paused", What: "Container " + d.Name + " is not paused", Try: "kist pause " + d.Name, Class: errdefs.ErrConflict}
 	}
 	if err := e.thaw(ctx, c); err != nil {
 		return fmt.Errorf("cannot unpause container %s: %w", c.id, err)

@@ -72,6 +72,9 @@ func (e *Engine) plan(ctx context.Context, d *definition, u *undo.Stack) (_ *lau
 	if err != nil {
 		return nil, err
 	}
+	if err := e.inject(d.HostConfig.DeviceRequests, s); err != nil {
+		return nil, err
+	}
 	log, err := e.logConfig(d)
 	if err != nil {
 		return nil, err

@@ -18,7 +18,7 @@ func (e *Engine) PruneContainers(ctx context.Context, f filter.Args) (docker.Pru
 	if err := f.Validate("label", "label!", "until"); err != nil {
 		return r, err
 	}
-	until, err := untilOf(f)
+	until, err := f.Until(time.Now())
 	if err != nil {
 		return r, err
 	}
@@ -50,27 +50,4 @@ func (e *Engine) PruneContainers(ctx context.Context, f filter.Args) (docker.Pru
 		"reclaimed": strconv.FormatUint(r.SpaceReclaimed, 10),
 	})
 	return r, nil
-}
-
-// untilOf reads the filter until: a time, seconds since 1970, or how long ago.
-func untilOf(f filter.Args) (time.Time, error) {
-	if !f.Has("until") {
-		return time.Time{}, nil
-	}
-	if len(f["until"]) > 1 {
-		return time.Time{}, invalid("more than one until filter specified")
-	}
-	text := f["until"][0]
-	if d, err := time.ParseDuration(text); err == nil {
-		return time.Now().Add(-d), nil
-	}
-	if n, err := strconv.ParseFloat(text, 64); err == nil {
-		return time.UnixMicro(int64(n * 1e6)), nil
-	}
-	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02T15", "2006-01-02"} {
-		if t, err := time.ParseInLocation(layout, text, time.Local); err == nil {
-			return t, nil
-		}
-	}
-	return time.Time{}, invalid("invalid filter 'until=%s'", text)
 }

@@ -10,6 +10,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/events"
+
+	"github.com/kistdev/kist/internal/fault"
 )
 
 // RemoveOptions for Remove.
@@ -54,14 +56,16 @@ func (e *Engine) Remove(ctx context.Context, name string, o RemoveOptions) error
 }
 
 func stillRunning(d *definition, st state) error {
-	what := "container is running: stop the container before removing or force remove"
+	what, try := "container is running: stop the container before removing or force remove", "kist stop "+d.Name+", or kist rm -f "+d.Name
 	switch st.Phase {
 	case paused:
-		what = "container is paused and must be unpaused first"
+		what, try = "container is paused and must be unpaused first", "kist unpause "+d.Name+", or kist rm -f "+d.Name
 	case restarting:
 		what = "container is restarting: stop the container before removing or force remove"
 	}
-	return fmt.Errorf("cannot remove container %q: %s: %w", "/"+d.Name, what, errdefs.ErrConflict)
+	return &fault.Error{
+		Code: "container-running", What: fmt.Sprintf("cannot remove container %q: %s", "/"+d.Name, what), Try: try, Class: errdefs.ErrConflict,
+	}
 }
 
 // remove is Remove of a container that does not run, with the lock held.
@@ -106,13 +110,14 @@ func (e *Engine) dismantle(ctx context.Context, c *container, volumes bool, code
 	if err := e.forget(d, code); err != nil {
 		return err
 	}
+	e.departed.explain(c.id, st.End)
 	e.emit(c, events.ActionDestroy, nil)
 	e.index.remove(c, d.Name)
 	c.finish(code)
 	c.gone.fire(code)
 	e.clearBehind(c, func(ctx context.Context) error {
 		return errors.Join(
-			e.tasks.Delete(ctx, c.id), e.unshare(d), e.cfg.Layers.Remove(ctx, c.id), e.removeImages(ctx, d), e.removeHome(c.id))
+			e.tasks.Delete(ctx, c.id), e.unshare(d), e.cfg.Layers.Remove(ctx, c.id), e.removeImages(ctx, d), e.removeHome(c.id), e.removeSecrets(c.id))
 	})
 	return nil
 }

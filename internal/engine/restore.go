@@ -122,6 +122,7 @@ func (e *Engine) lost(ctx context.Context, c *container) error {
 	st, err := c.enter(exited, func(s *state) {
 		s.PID, s.ExitCode, s.Cgroup, s.Networks, s.Ports = 0, 255, "", nil, nil
 		s.Error = "its exit status is unknown: nobody was there when it ended"
+		s.End = lostEnding(s.Error + "; this machine went down, or kist's keeper and daemon both did")
 		s.FinishedAt = time.Now().UTC()
 	})
 	if err != nil {

@@ -129,6 +129,9 @@ func (e *Engine) launch(ctx context.Context, c *container, restarts int, joined 
 		slog.Warn("start of container", "id", c.id, "warning", w)
 	}
 	st.Phase, st.PID, st.ExitCode, st.Error, st.OOMKilled = running, pid, 0, "", false
+	if restarts == 0 { // A restart has a reason, and that is it.
+		st.End = nil
+	}
 	st.StartedAt, st.Restarts, st.Stopped = time.Now().UTC(), restarts, false
 	st.Cgroup, st.Networks, st.Ports, st.Health = p.task.Spec.Linux.CgroupsPath, p.networks, p.ports, ""
 	if checked(d.Config.Healthcheck) {
@@ -138,7 +141,7 @@ func (e *Engine) launch(ctx context.Context, c *container, restarts int, joined 
 		return err
 	}
 	c.mu.Lock()
-	c.st, c.killed = st, ""
+	c.st, c.intent = st, intent{}
 	c.mu.Unlock()
 	u.Release()
 	e.watch(c)
@@ -149,7 +152,7 @@ func (e *Engine) launch(ctx context.Context, c *container, restarts int, joined 
 func (e *Engine) startFailed(ctx context.Context, c *container, cause error) error {
 	code, text := exitCodeOf(cause), cause.Error()
 	c.mu.Lock()
-	c.st.ExitCode, c.st.Error = code, text
+	c.st.ExitCode, c.st.Error, c.st.End = code, text, notStarted(cause)
 	if c.st.Phase == restarting {
 		c.st.Phase = exited
 	}

@@ -76,17 +76,25 @@ func (e *Engine) stop(ctx context.Context, c *container, o StopOptions, byHand b
 		return err
 	}
 	d, _ := c.look()
-	grace := defaultGrace
-	switch {
-	case o.Timeout != nil:
-		grace = *o.Timeout
-	case d.Config.StopTimeout != nil:
-		grace = *d.Config.StopTimeout
-	}
-	if ended(over, e.patience(ctx, c, over, sig, grace)) {
+	if ended(over, e.patience(ctx, c, over, sig, grace(o, d))) {
 		return e.concluded(ctx, c)
 	}
+	c.mu.Lock()
+	c.intent.forced = true
+	c.mu.Unlock()
 	return e.forceStop(ctx, c, over)
+}
+
+// grace is how long a stop waits for the end; negative: for ever.
+func grace(o StopOptions, d *definition) time.Duration {
+	seconds := defaultGrace
+	switch {
+	case o.Timeout != nil:
+		seconds = *o.Timeout
+	case d.Config.StopTimeout != nil:
+		seconds = *d.Config.StopTimeout
+	}
+	return time.Duration(seconds) * time.Second
 }
 
 // beginStop sends the signal. It returns no signal to wait for when there is nothing to wait for.
@@ -108,6 +116,9 @@ func (e *Engine) beginStop(ctx context.Context, c *container, o StopOptions, byH
 	}
 	if byHand {
 		c.change(func(s *state) { s.Stopped = true })
+		c.intend(intent{reason: EndStopped, sig: sig, grace: grace(o, d)})
+	} else {
+		c.intend(intent{reason: EndUnhealthy, sig: sig, health: c.lastCheck()})
 	}
 	over, _ := c.signals()
 	err = e.signal(ctx, c, sig)
@@ -129,8 +140,7 @@ func stopSignal(asked, own string) (syscall.Signal, error) {
 
 // patience is how long to wait for the process to end: the grace time, or nothing for a process that cannot get the
 // signal. Negative means for ever.
-func (e *Engine) patience(ctx context.Context, c *container, over *signal, sig syscall.Signal, grace int) time.Duration {
-	limit := time.Duration(grace) * time.Second
+func (e *Engine) patience(ctx context.Context, c *container, over *signal, sig syscall.Signal, limit time.Duration) time.Duration {
 	_, st := c.look()
 	if !st.Phase.alive() || !deaf(st.PID, sig) {
 		return limit
@@ -147,7 +157,7 @@ func (e *Engine) patience(ctx context.Context, c *container, over *signal, sig s
 	why := fmt.Sprintf("killed at once: its process 1 has no handler for %s, so the kernel drops it", signalName(sig))
 	slog.Info("stop of container", "id", c.id, "why", why)
 	c.mu.Lock()
-	c.killed = why
+	c.intent.deaf = why
 	c.mu.Unlock()
 	return 0
 }
@@ -210,8 +220,8 @@ func (e *Engine) signal(ctx context.Context, c *container, sig syscall.Signal) e
 	}
 	attributes := map[string]string{"signal": strconv.Itoa(int(sig))}
 	c.mu.Lock()
-	if sig == syscall.SIGKILL && c.killed != "" {
-		attributes["reason"] = c.killed
+	if sig == syscall.SIGKILL && c.intent.deaf != "" {
+		attributes["reason"] = c.intent.deaf
 	}
 	c.mu.Unlock()
 	e.emit(c, events.ActionKill, attributes)

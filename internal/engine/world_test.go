@@ -116,6 +116,10 @@ func (w *wires) Publish(_ context.Context, _ string, add, _ dockernet.PortMap) (
 	return add, nil
 }
 
+func (w *wires) Takeover(_ context.Context, _, _ string, t network.Takeover) (from, to network.Taken, err error) {
+	return network.Taken{}, network.Taken{Ports: t.Ports}, nil
+}
+
 func (w *wires) Warnings() []string { return []string{"there is no network"} }
 
 func (w *wires) HostResolv() (network.ResolvConf, error) {
@@ -272,7 +276,7 @@ func (w *world) wait(id string, condition docker.WaitCondition) int {
 	return int(r.StatusCode)
 }
 
-func (w *world) inspect(id string) *docker.InspectResponse {
+func (w *world) inspect(id string) *Inspection {
 	w.Helper()
 	i, err := w.engine.Inspect(w.Context(), id, false)
 	w.ok(err)

@@ -6,16 +6,23 @@
 package fault
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"strings"
+
+	"github.com/containerd/errdefs"
 )
 
 // Error is a failure that a person can act on.
 type Error struct {
 	// Code is stable across versions, in lower-case words joined by dashes: "port-in-use".
 	Code string
-	// What failed, in a few words, without a trailing full stop: "cannot publish port 8080/tcp".
+	// What failed and, in a word, why, without a trailing full stop: "cannot publish port 8080/tcp: it is taken". It is the first
+	// line that a person sees, and often the only one.
 	What string
+	// Words are What as docker says it, where programs look for its words in the one line that they get. Empty: the same.
+	Words string
 	// Cause says why, with the evidence: "held by nginx (pid 812)". May be empty.
 	Cause string
 	// Try is the next command or action. May be empty.
@@ -29,7 +36,7 @@ type Error struct {
 // Error is the whole message on one line, for clients that show only one: docker's command line prints it as it is.
 func (e *Error) Error() string {
 	var b strings.Builder
-	b.WriteString(e.What)
+	b.WriteString(cmp.Or(e.Words, e.What))
 	switch {
 	case e.Cause != "":
 		b.WriteString(": " + e.Cause)
@@ -40,6 +47,19 @@ func (e *Error) Error() string {
 		b.WriteString(" (try: " + e.Try + ")")
 	}
 	return b.String()
+}
+
+// Lines is the whole message for a person: what failed with its code, the cause if the first line does not have it, and what to
+// try.
+func (e *Error) Lines() string {
+	text := "error: " + e.What + " [" + e.Code + "]\n"
+	if e.Cause != "" && !strings.Contains(e.What, e.Cause) {
+		text += "cause: " + e.Cause + "\n"
+	}
+	if e.Try != "" {
+		text += "try:   " + e.Try + "\n"
+	}
+	return text
 }
 
 // Unwrap gives both the class and the underlying error to errors.Is and errors.As.
@@ -59,4 +79,31 @@ func As(err error) (*Error, bool) {
 	var f *Error
 	ok := errors.As(err, &f)
 	return f, ok
+}
+
+// ClassCode is the code of an error that has no fault of its own, by its class; "" for one that has no class either.
+func ClassCode(err error) string {
+	switch {
+	case errdefs.IsNotFound(err):
+		return "not-found"
+	case errdefs.IsInvalidArgument(err), errdefs.IsOutOfRange(err):
+		return "invalid-request"
+	case errdefs.IsConflict(err), errdefs.IsAlreadyExists(err), errdefs.IsFailedPrecondition(err):
+		return "conflict"
+	case errdefs.IsUnauthorized(err):
+		return "not-authenticated"
+	case errdefs.IsPermissionDenied(err):
+		return "not-permitted"
+	case errdefs.IsNotImplemented(err):
+		return "not-implemented"
+	case errdefs.IsResourceExhausted(err):
+		return "exhausted"
+	case errdefs.IsUnavailable(err):
+		return "unavailable"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "timed-out"
+	case errdefs.IsInternal(err):
+		return "internal"
+	}
+	return ""
 }

@@ -46,7 +46,7 @@ func (r *run) copy(ctx context.Context, d *dest, a *pb.FileAction, who *owner) (
 			return fmt.Errorf("copy %s to %s: %w", c.Src, c.Dest, err)
 		}
 	}
-	r.unstable = r.unstable || cp.unstable.Load()
+	r.unstable, r.copied = r.unstable || cp.unstable.Load(), sel
 	return nil
 }
 

@@ -28,6 +28,8 @@ type copier struct {
 	mode  func(uint32) uint32 // permission bits by the source's mode
 	// parents is the mode of directories that are made on the way.
 	parents uint32
+	// changes, when set, are all that is copied of a directory.
+	changes *treesum.Changes
 
 	unstable atomic.Bool // something changed while it was read
 	noClone  atomic.Bool // the file system cannot share blocks
@@ -78,9 +80,11 @@ func (c *copier) start(ctx context.Context) {
 // submit has files copied: here, as long as there are few, by others once there are more.
 func (c *copier) submit(j job, more bool) error {
 	if c.work == nil && more {
-		c.work = make(chan job, 2*runtime.GOMAXPROCS(0))
+		work := make(chan job, 2*runtime.GOMAXPROCS(0))
+		c.work = work
 		for range runtime.GOMAXPROCS(0) {
-			c.group.Go(func() error { return c.worker() })
+			// A worker may come to run only when all is done and c.work is gone.
+			c.group.Go(func() error { return c.worker(work) })
 		}
 	}
 	if c.work == nil {
@@ -98,10 +102,10 @@ func (c *copier) submit(j job, more bool) error {
 	}
 }
 
-func (c *copier) worker() error {
+func (c *copier) worker(work <-chan job) error {
 	var err error
 	b := new(buffer)
-	for j := range c.work {
+	for j := range work {
 		if err == nil {
 			err = c.files(j, b)
 		}
@@ -200,6 +204,9 @@ func (c *copier) contents(n *treesum.Node, from *origin, to *dir, created, neste
 	outer := c.pending
 	c.pending = nil
 	for _, k := range c.sel.Kids(n) {
+		if c.changes != nil && !c.changes.Has(k) {
+			continue
+		}
 		if err := context.Cause(c.ctx); err != nil {
 			return err
 		}

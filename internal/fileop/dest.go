@@ -25,6 +25,8 @@ type dest struct {
 	upper  *sys.Root
 	top    *dir
 	umask  uint32
+	under  digest.Digest // what the new layer is to lie over; empty if it is whole
+	like   digest.Digest // the version before
 
 	mu  sync.Mutex // guards err
 	err error      // the first failure of what happens when directories are closed
@@ -117,7 +119,7 @@ func (d *dest) commit(ctx context.Context, hold *layer.Hold) (layer.Committed, e
 	if err := errors.Join(d.failure(), d.shut()); err != nil {
 		return layer.Committed{}, errors.Join(err, d.layers.Remove(ctx, d.id))
 	}
-	made, err := d.layers.Commit(ctx, d.id, layer.CommitOptions{Hold: hold})
+	made, err := d.layers.Commit(ctx, d.id, layer.CommitOptions{Hold: hold, Under: d.under, Like: d.like})
 	if err != nil {
 		err = errors.Join(err, d.layers.Remove(context.WithoutCancel(ctx), d.id))
 	}

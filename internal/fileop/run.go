@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/buildkit/solver/pb"
@@ -20,10 +21,15 @@ import (
 type Ops struct {
 	layers *layer.Store
 	trees  *treesum.Cache
+
+	mu   sync.Mutex               // guards last
+	last map[string]digest.Digest // what a copy that was run before became last, by its key
 }
 
 // New makes an Ops of a store and stat caches.
-func New(layers *layer.Store, trees *treesum.Cache) *Ops { return &Ops{layers, trees} }
+func New(layers *layer.Store, trees *treesum.Cache) *Ops {
+	return &Ops{layers: layers, trees: trees, last: make(map[string]digest.Digest)}
+}
 
 // Result is what an operation made.
 type Result struct {
@@ -55,6 +61,8 @@ type run struct {
 	uses     map[int]int // how many actions, and outputs, need the result of each action
 	done     map[int]*state
 	unstable bool
+	key      string            // of a copy that may be remembered; see repeat
+	copied   *treesum.Selected // what the last copy took
 }
 
 // state is the result of an action: committed, or still being written to.
@@ -71,6 +79,15 @@ func (o *Ops) Run(ctx context.Context, op *pb.FileOp, inputs []Source, hold *lay
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, r.drop(ctx)) }()
+	if r.key = r.repeatKey(); r.key != "" {
+		out, err := r.repeat(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if out != nil {
+			return &Result{Outputs: []Output{*out}, Unstable: r.unstable}, nil
+		}
+	}
 	res = new(Result)
 	for _, action := range outputs {
 		s, err := r.action(ctx, action)
@@ -82,6 +99,7 @@ func (o *Ops) Run(ctx context.Context, op *pb.FileOp, inputs []Source, hold *lay
 		}
 		res.Outputs = append(res.Outputs, s.out)
 	}
+	r.remember(res.Outputs[0])
 	res.Unstable = r.unstable
 	return res, nil
 }

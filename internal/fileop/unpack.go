@@ -8,10 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path"
-
-	"github.com/containerd/errdefs"
 
 	"github.com/kistdev/kist/internal/archive"
 	"github.com/kistdev/kist/internal/fault"
@@ -33,14 +30,14 @@ func (c *copier) unpack(ctx context.Context, m treesum.Match) (bool, error) {
 	}
 	f := os.NewFile(uintptr(src), m.Node.Name)
 	defer f.Close()
-	is, err := isArchive(ctx, f)
+	is, err := isArchive(f)
 	if !is || err != nil {
 		return false, err
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return true, err
 	}
-	r, err := decompress(ctx, f)
+	r, err := decompress(f)
 	if err != nil {
 		return true, err
 	}
@@ -49,8 +46,8 @@ func (c *copier) unpack(ctx context.Context, m treesum.Match) (bool, error) {
 }
 
 // isArchive says whether a file begins, once decompressed, as a tar does.
-func isArchive(ctx context.Context, f *os.File) (bool, error) {
-	r, err := decompress(ctx, f)
+func isArchive(f *os.File) (bool, error) {
+	r, err := decompress(f)
 	if err != nil {
 		if _, known := fault.As(err); known {
 			return false, err
@@ -62,55 +59,10 @@ func isArchive(ctx context.Context, f *os.File) (bool, error) {
 	return err == nil, nil
 }
 
-// decompress reads a file that is compressed or not. What is compressed by xz is left to the program of that name, as
-// Docker does.
-func decompress(ctx context.Context, f *os.File) (io.ReadCloser, error) {
-	head := make([]byte, 6)
-	n, err := f.ReadAt(head, 0)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
-	}
-	if archive.Detect(head[:n]) == archive.Xz {
-		return unxz(ctx, f)
-	}
+// decompress reads a file that is compressed or not.
+func decompress(f *os.File) (io.ReadCloser, error) {
 	r, _, err := archive.Decompress(bufio.NewReaderSize(f, 64<<10))
 	return r, err
-}
-
-func unxz(ctx context.Context, f *os.File) (io.ReadCloser, error) {
-	program, err := exec.LookPath("xz")
-	if err != nil {
-		return nil, &fault.Error{
-			Code: "xz-missing", What: "cannot unpack " + f.Name(), Cause: "it is compressed by xz, and the program xz is not installed",
-			Try: "install xz (package xz-utils), or compress the archive with gzip or zstd", Class: errdefs.ErrFailedPrecondition, Err: err,
-		}
-	}
-	cmd := exec.CommandContext(ctx, program, "-d", "-c", "-q")
-	cmd.Stdin = f
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	return &process{out, cmd}, nil
-}
-
-// process is a decompressing program.
-type process struct {
-	io.Reader
-	cmd *exec.Cmd
-}
-
-// Close ends the program. One that has nobody to write to any more is no failure.
-func (p *process) Close() error {
-	if rest, err := io.CopyN(io.Discard, p.Reader, 1<<20); err == nil && rest == 1<<20 {
-		_ = p.cmd.Process.Kill() // nobody wants the rest
-		_ = p.cmd.Wait()
-		return nil
-	}
-	return p.cmd.Wait()
 }
 
 // untar unpacks into the destination, which is made. Where nothing shows from below, the tar is unpacked into the new layer

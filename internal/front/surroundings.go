@@ -4,7 +4,7 @@ import "syscall"
 
 // socket is where kist's own daemon would listen for this user, if no one has named another.
 func socket() (string, bool) {
-	for _, name := range []string{"KIST_HOST", "DOCKER_HOST", "DOCKER_API_VERSION"} {
+	for _, name := range []string{"KIST_HOST", "DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_API_VERSION"} {
 		if v, _ := syscall.Getenv(name); v != "" {
 			return "", false
 		}
@@ -23,8 +23,8 @@ func socket() (string, bool) {
 // maxSettings is the largest settings file that is looked at.
 const maxSettings = 4 << 10
 
-// plainSettings says that the user's settings change nothing about a container: they name no proxies, and there is nothing to
-// complain about.
+// plainSettings says that the user's settings change nothing about a container: they name no proxies and no other daemon, and there is
+// nothing to complain about.
 func plainSettings() bool {
 	dir, _ := syscall.Getenv("DOCKER_CONFIG")
 	if dir == "" {
@@ -42,5 +42,5 @@ func plainSettings() bool {
 		return false
 	}
 	text := trim(string(buf[:n]))
-	return len(text) >= 2 && text[0] == '{' && text[len(text)-1] == '}' && !contains(text, `"proxies"`)
+	return len(text) >= 2 && text[0] == '{' && text[len(text)-1] == '}' && !contains(text, `"proxies"`) && !contains(text, `"currentContext"`)
 }

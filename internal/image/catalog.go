@@ -40,6 +40,7 @@ type entry struct {
 type snapshot struct {
 	entries []entry
 	foreign []ocispec.Descriptor // what other tools wrote and we cannot read
+	served  []served             // what a registry's clients put here beside images
 	byName  map[string]int
 	byID    map[digest.Digest][]int
 	ids     []digest.Digest // sorted
@@ -121,8 +122,13 @@ func (s *Store) loadCatalog() error {
 	var (
 		entries []entry
 		foreign []ocispec.Descriptor
+		list    []served
 	)
 	for _, d := range index.Manifests {
+		if v, ok := servedOf(d); ok {
+			list = append(list, v)
+			continue
+		}
 		e, err := s.entryOf(d)
 		if err != nil {
 			slog.Warn("an entry of index.json is not understood; it is left alone", "digest", d.Digest.String(), "err", err)
@@ -131,7 +137,9 @@ func (s *Store) loadCatalog() error {
 		}
 		entries = append(entries, e)
 	}
-	s.catalog.current.Store(newSnapshot(entries, foreign))
+	snap := newSnapshot(entries, foreign)
+	snap.served = list
+	s.catalog.current.Store(snap)
 	return nil
 }
 
@@ -194,29 +202,36 @@ func (s *Store) change(edit func(*editor) error) error {
 	s.catalog.mu.Lock()
 	defer s.catalog.mu.Unlock()
 	now := s.catalog.snapshot()
-	ed := &editor{entries: slices.Clone(now.entries)}
+	ed := &editor{entries: slices.Clone(now.entries), served: slices.Clone(now.served)}
 	if err := edit(ed); err != nil {
 		if errors.Is(err, errUnchanged) {
 			return nil
 		}
 		return err
 	}
+	ed.tidyServed(time.Now())
 	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex}
-	index.Manifests = make([]ocispec.Descriptor, 0, len(ed.entries)+len(now.foreign))
+	index.Manifests = make([]ocispec.Descriptor, 0, len(ed.entries)+len(ed.served)+len(now.foreign))
 	for _, e := range ed.entries {
 		index.Manifests = append(index.Manifests, e.descriptor())
+	}
+	for _, v := range ed.served {
+		index.Manifests = append(index.Manifests, v.descriptor())
 	}
 	index.Manifests = append(index.Manifests, now.foreign...)
 	if err := s.content.SetIndex(&index); err != nil {
 		return err
 	}
-	s.catalog.current.Store(newSnapshot(ed.entries, now.foreign))
+	snap := newSnapshot(ed.entries, now.foreign)
+	snap.served = ed.served
+	s.catalog.current.Store(snap)
 	return nil
 }
 
 // editor changes a list of entries, and sees to it that every image keeps at least one.
 type editor struct {
 	entries []entry
+	served  []served
 }
 
 func (ed *editor) find(name string) int {

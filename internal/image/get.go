@@ -120,7 +120,7 @@ func (s *snapshot) notFound(ref string) error {
 	}
 	f := &fault.Error{Code: "image-not-found", What: "No such image: " + what, Class: errdefs.ErrNotFound}
 	if near := s.nearest(what); len(near) > 0 {
-		f.Cause = "there is " + strings.Join(near, ", ")
+		f.Cause, f.Try = "there is "+strings.Join(near, ", "), "did you mean "+near[0]+"?"
 	}
 	return f
 }

@@ -109,6 +109,31 @@ func TestLoadEmptyLayer(t *testing.T) {
 	}
 }
 
+// What is here already may be left out, as pack does it: an empty file stands for it, or nothing does.
+func TestLoadLayersLeftOut(t *testing.T) {
+	f := newFixture(t)
+	base, top := plainLayer(t, map[string]string{"a": "base"}), plainLayer(t, map[string]string{"b": "top"})
+	archive := func(names ...string) []byte {
+		return makeTar(t, tarFile{name: "blank_0"}, tarFile{name: "top.tar", data: top},
+			tarFile{name: "c", data: configOf(t, digest.FromBytes(base), digest.FromBytes(top))},
+			tarFile{name: "manifest.json", data: asJSON(t, []archived{{Config: "c", Layers: names}})})
+	}
+	for _, name := range []string{"blank_0", "not/there"} {
+		if list, err := f.Load(ctx, bytes.NewReader(archive(name, "top.tar")), nil, nil); err == nil {
+			t.Errorf("%s: loaded without its base: %v", name, list)
+		}
+	}
+	if _, err := f.Load(ctx, bytes.NewReader(oldArchive(t, base)), nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"blank_0", "not/there"} {
+		list, err := f.Load(ctx, bytes.NewReader(archive(name, "top.tar")), nil, nil)
+		if err != nil || len(list) != 1 || len(list[0].Layers) != 2 {
+			t.Errorf("%s: %v, %v", name, list, err)
+		}
+	}
+}
+
 func TestLoadHostileArchives(t *testing.T) {
 	layer := plainLayer(t, map[string]string{"a": "a"})
 	id := digest.FromBytes(layer)
@@ -140,7 +165,7 @@ func TestLoadHostileArchives(t *testing.T) {
 		"index without manifest":              makeTar(t, index(ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: id, Size: 1})),
 		"index of nonsense":                   makeTar(t, index(ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: "sha256:..", Size: -1})),
 		"index of a strange kind":             makeTar(t, index(ocispec.Descriptor{MediaType: "application/x", Digest: id})),
-		"layer in xz":                         makeTar(t, tarFile{name: "l", data: []byte("\xfd7zXZ\x00 and so on")}),
+		"layer in damaged xz":                 makeTar(t, tarFile{name: "l", data: []byte("\xfd7zXZ\x00 and so on")}),
 		"bad name": makeTar(t, good, tarFile{name: "c", data: configOf(t, id)},
 			tarFile{name: "manifest.json", data: asJSON(t, []archived{{Config: "c", RepoTags: []string{"NOT A NAME"}, Layers: []string{"l"}}})}),
 		"layer that climbs out": makeTar(t, tarFile{name: "l", data: escape}, tarFile{name: "c", data: configOf(t, id)}, manifest("c", "l")),

@@ -23,11 +23,6 @@ import (
 // id, and which the layer store writes byte for byte whenever somebody wants to read it. So building costs neither the time
 // nor the room for a second copy. Blobs are made when an image leaves: compressed for a push, or as an output asks for.
 
-// isPlain says whether a layer's blob may be one that is not stored: its digest is that of the plain tar.
-func isPlain(mediaType string) bool {
-	return mediaType == ocispec.MediaTypeImageLayer || mediaType == dockerLayerPlain
-}
-
 // Docker's media types of layers.
 const (
 	dockerLayerPlain = "application/vnd.docker.image.rootfs.diff.tar"
@@ -40,10 +35,11 @@ func (s *Store) hasBlob(d ocispec.Descriptor) bool {
 	return err == nil
 }
 
-// blobSize is the size of a layer's blob, stored or not.
+// blobSize is the size of a layer's blob, stored or not. Whatever a manifest calls it: older versions of docker say gzip of
+// plain tars too.
 func (s *Store) blobSize(d ocispec.Descriptor) (int64, error) {
 	size, err := s.content.Size(d.Digest)
-	if errdefs.IsNotFound(err) && isPlain(d.MediaType) {
+	if errdefs.IsNotFound(err) {
 		if made, merr := s.layers.TarSize(d.Digest); merr == nil {
 			return made, nil
 		}
@@ -54,7 +50,7 @@ func (s *Store) blobSize(d ocispec.Descriptor) (int64, error) {
 // openBlob reads a layer's blob, stored or not. The layer must be held.
 func (s *Store) openBlob(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
 	r, err := s.content.Open(d.Digest)
-	if !errdefs.IsNotFound(err) || !isPlain(d.MediaType) {
+	if !errdefs.IsNotFound(err) {
 		return r, err
 	}
 	if _, merr := s.layers.TarSize(d.Digest); merr != nil {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -84,21 +83,27 @@ func (s *Store) layerUse(snap *snapshot) map[digest.Digest]int {
 		if err != nil {
 			continue
 		}
-		set := digests{}
-		r.mark(set)
-		for d := range set {
+		for d := range s.occupied(r) {
 			use[d]++
 		}
 	}
 	return use
 }
 
-// sharedSize is the bytes of an image that others use as well.
-func (s *Store) sharedSize(r *record, use map[digest.Digest]int) int64 {
+// occupied is everything of which an image needs the place on the disk.
+func (s *Store) occupied(r *record) digests {
 	set := digests{}
 	r.mark(set)
+	for _, l := range r.config.RootFS.DiffIDs {
+		s.layers.Parts(l, func(part digest.Digest, _ int64) { set.add(part) })
+	}
+	return set
+}
+
+// sharedSize is the bytes of an image that others use as well.
+func (s *Store) sharedSize(r *record, use map[digest.Digest]int) int64 {
 	var total int64
-	for d := range set {
+	for d := range s.occupied(r) {
 		if use[d] < 2 {
 			continue
 		}
@@ -113,9 +118,11 @@ func (s *Store) sizeOf(d digest.Digest) int64 {
 	if n, err := s.content.Size(d); err == nil {
 		total += n
 	}
-	if n, err := s.layers.Size(d); err == nil {
-		total += n
-	}
+	s.layers.Parts(d, func(part digest.Digest, n int64) {
+		if part == d {
+			total += n
+		}
+	})
 	return total
 }
 
@@ -135,7 +142,7 @@ func (s *Store) matcher(snap *snapshot, f filter.Args) (match, error) {
 	if err != nil {
 		return nil, err
 	}
-	until, err := untilOf(f)
+	until, err := f.Until(time.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -199,24 +206,4 @@ func (s *Store) createdOf(snap *snapshot, f filter.Args, key string) (time.Time,
 		return time.Time{}, err
 	}
 	return *r.config.Created, nil
-}
-
-// untilOf reads the filter "until": a time, seconds since 1970, or how long ago.
-func untilOf(f filter.Args) (time.Time, error) {
-	if !f.Has("until") {
-		return time.Time{}, nil
-	}
-	raw := f["until"][0]
-	if d, err := time.ParseDuration(raw); err == nil {
-		return time.Now().Add(-d), nil
-	}
-	if seconds, err := strconv.ParseFloat(raw, 64); err == nil {
-		return time.Unix(0, int64(seconds*1e9)), nil
-	}
-	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02"} {
-		if t, err := time.ParseInLocation(layout, raw, time.Local); err == nil {
-			return t, nil
-		}
-	}
-	return time.Time{}, fmt.Errorf("invalid filter 'until=%s': want a time or a duration: %w", raw, errdefs.ErrInvalidArgument)
 }

@@ -159,7 +159,11 @@ func (l *loader) ociImage(ctx context.Context, d ocispec.Descriptor, wish *ocisp
 func (l *loader) need(ctx context.Context, name string, blob, diffID digest.Digest, into *ocispec.Descriptor) error {
 	l.lease.Hold(diffID)
 	m := l.layers[l.resolve(name)]
-	if raw, ok := l.small[l.resolve(name)]; m == nil && ok {
+	raw, ok := l.small[l.resolve(name)]
+	if m == nil && len(raw) == 0 && into != nil && l.s.layers.Has(diffID) {
+		return l.useOld(ctx, diffID, into)
+	}
+	if m == nil && ok {
 		// A layer that does not look like one: an empty tar is nothing but zeros.
 		made, err := l.s.storeLayer(ctx, l.lease, bytes.NewReader(raw))
 		if err != nil {
@@ -183,6 +187,13 @@ func (l *loader) need(ctx context.Context, name string, blob, diffID digest.Dige
 		*into = m.blob
 	}
 	return nil
+}
+
+// useOld takes a layer that is here for one that the archive has only an empty file of, or none: docker never looks at a layer
+// that it has, so buildpacks' pack and its kind do not send it.
+func (l *loader) useOld(ctx context.Context, diffID digest.Digest, into *ocispec.Descriptor) (err error) {
+	*into, err = l.s.blob(ctx, l.lease, diffID, l.s.storedBlobs([]digest.Digest{diffID}), Compression{}, false)
+	return err
 }
 
 // unpackOld uses a blob that the archive left out because we have it.

@@ -252,7 +252,7 @@ func TestCommitAndImport(t *testing.T) {
 			t.Errorf("%s: %+v", name, img)
 		}
 	}
-	for name, stream := range map[string]string{"text": strings.Repeat("no tar at all. ", 100), "xz": "\xfd7zXZ\x00 and so on"} {
+	for name, stream := range map[string]string{"text": strings.Repeat("no tar at all. ", 100), "damaged xz": "\xfd7zXZ\x00 and so on"} {
 		if _, err := f.Import(ctx, strings.NewReader(stream), ImportOptions{}); err == nil {
 			t.Errorf("%s was imported", name)
 		}

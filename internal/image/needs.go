@@ -8,8 +8,14 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Needs says which blobs and layers the images need at this time.
-func (s *Store) Needs() func(digest.Digest) bool { return s.reachable().has }
+// Needs says which blobs and layers the images need at this time, if only because others lie over them.
+func (s *Store) Needs() func(digest.Digest) bool {
+	set := s.reachable()
+	for d := range set {
+		s.layers.Parts(d, func(part digest.Digest, _ int64) { set.add(part) })
+	}
+	return set.has
+}
 
 // Collect deletes the blobs and layers that nothing needs, and returns the bytes won.
 func (s *Store) Collect(ctx context.Context) (int64, error) { return s.collect(ctx) }

@@ -82,7 +82,8 @@ func noPlatform(want ocispec.Platform, available []string) error {
 	}
 	return &fault.Error{
 		Code: "platform-not-available", Cause: cause, Try: try, Class: errdefs.ErrNotFound,
-		What: "no matching manifest for " + platforms.Format(want) + " in the manifest list entries",
+		What:  "no matching manifest for " + platforms.Format(want) + " in the manifest list entries: the image is for other platforms",
+		Words: "no matching manifest for " + platforms.Format(want) + " in the manifest list entries",
 	}
 }
 

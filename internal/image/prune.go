@@ -21,7 +21,7 @@ func (s *Store) Prune(ctx context.Context, f filter.Args) (image.PruneReport, er
 	if err != nil {
 		return report, err
 	}
-	until, err := untilOf(f)
+	until, err := f.Until(time.Now())
 	if err != nil {
 		return report, err
 	}

@@ -77,7 +77,6 @@ func (s *Store) pullOne(ctx context.Context, repo *registry.Repository, named re
 	lease := s.content.Lease()
 	defer lease.Release()
 	p := &pull{s: s, repo: repo, lease: lease, named: named, o: o, begun: digests{}}
-	o.Report.status(p.reference(), "Pulling from "+reference.Path(named))
 	img, source, fresh, err := p.fetch(ctx)
 	if err != nil {
 		err = content.ExplainFull(s.content.Dir(), err)
@@ -114,15 +113,23 @@ func (p *pull) reference() string {
 	return "latest"
 }
 
+// begin says so when it is known that there is something to pull: what goes wrong before has an answer of its own.
+func (p *pull) begin() {
+	p.o.Report.status(p.reference(), "Pulling from "+reference.Path(p.named))
+}
+
 // fetch brings everything here and names it. fresh is false if everything was here before.
 func (p *pull) fetch(ctx context.Context) (img *Image, source digest.Digest, fresh bool, err error) {
-	if img, source, ok := p.upToDate(ctx); ok {
+	img, source, ok := p.upToDate(ctx)
+	if ok {
+		p.begin()
 		return img, source, false, nil
 	}
 	source, desc, raw, err := p.manifest(ctx)
 	if err != nil {
 		return nil, "", false, err
 	}
+	p.begin()
 	before := p.s.catalog.snapshot()
 	r, err := p.blobs(ctx, desc, raw)
 	if err != nil {

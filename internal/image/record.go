@@ -105,7 +105,7 @@ func (r *record) mark(set digests) {
 // markForeign keeps what other tools' entries reach, as far as it can be read.
 func (s *Store) markForeign(d ocispec.Descriptor, set digests, depth int) {
 	set.add(d.Digest)
-	if depth > 4 || !isManifest(d.MediaType) && !isIndex(d.MediaType) {
+	if depth > 4 || !isManifest(d.MediaType) && !isIndex(d.MediaType) && d.MediaType != mediaTypeArtifact {
 		return
 	}
 	raw, err := s.content.Bytes(d.Digest, manifestLimit)
@@ -115,12 +115,16 @@ func (s *Store) markForeign(d ocispec.Descriptor, set digests, depth int) {
 	var m struct {
 		Config    ocispec.Descriptor   `json:"config"`
 		Layers    []ocispec.Descriptor `json:"layers"`
+		Blobs     []ocispec.Descriptor `json:"blobs"`
 		Manifests []ocispec.Descriptor `json:"manifests"`
 	}
 	if json.Unmarshal(raw, &m) != nil {
 		return
 	}
 	set.add(m.Config.Digest)
+	for _, b := range m.Blobs {
+		set.add(b.Digest)
+	}
 	for _, l := range m.Layers {
 		set.add(l.Digest)
 	}

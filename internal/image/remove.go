@@ -72,6 +72,7 @@ func (rm *removal) byName(snap *snapshot, e entry, force, noPrune bool) error {
 			Code: "image-in-use", Class: errdefs.ErrConflict,
 			What: fmt.Sprintf("conflict: unable to remove repository reference %q (must force) - container %s is using its referenced image %s",
 				familiar(e.name), shortContainer(users[0]), short(e.id)),
+			Try: "kist rm " + shortContainer(users[0]) + " first, or kist rmi -f, which takes the name only",
 		}
 	}
 	for _, n := range going {
@@ -126,13 +127,15 @@ func (rm *removal) conflict(snap *snapshot, id digest.Digest, manyRepositories, 
 	case len(children) > 0:
 		f.Code = "image-has-children"
 		f.What = fmt.Sprintf("conflict: unable to delete %s (cannot be forced) - image has dependent child images", short(id))
-		f.Cause = "image " + short(children[0]) + " was made from it"
+		f.Cause, f.Try = "image "+short(children[0])+" was made from it", "kist rmi "+short(children[0])+" first"
 	case len(users) > 0 && !force:
 		f.What = fmt.Sprintf("conflict: unable to delete %s (must be forced) - image is being used by container %s",
 			short(id), shortContainer(users[0]))
+		f.Try = "kist rm " + shortContainer(users[0]) + " first"
 	case manyRepositories && !force:
 		f.Code = "image-many-names"
 		f.What = fmt.Sprintf("conflict: unable to delete %s (must be forced) - image is referenced in multiple repositories", short(id))
+		f.Try = "kist rmi with each name, or kist rmi -f " + short(id)
 	default:
 		return nil
 	}

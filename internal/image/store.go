@@ -60,6 +60,7 @@ type Store struct {
 	inUse   func() map[digest.Digest][]string
 	keep    func() []digest.Digest
 	catalog catalog
+	trees   trees
 
 	mu      sync.Mutex // guards records
 	records map[digest.Digest]*record
@@ -177,6 +178,9 @@ func (s *Store) reachable() digests {
 	}
 	for _, d := range snap.foreign {
 		s.markForeign(d, set, 0)
+	}
+	for _, v := range snap.served {
+		s.markForeign(v.desc, set, 0)
 	}
 	return set
 }

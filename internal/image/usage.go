@@ -38,15 +38,21 @@ func (s *Store) Usage(_ context.Context) (total, reclaimable int64, err error) {
 		return 0, 0, err
 	}
 	total, reclaimable = total+partial, reclaimable+partial
+	for d := range used {
+		s.layers.Parts(d, func(part digest.Digest, _ int64) { used.add(part) })
+	}
+	counted := digests{}
 	for d := range layers {
-		n, err := s.layers.Size(d)
-		if err != nil {
-			continue
-		}
-		total += n
-		if !used.has(d) {
-			reclaimable += n
-		}
+		s.layers.Parts(d, func(part digest.Digest, n int64) {
+			if counted.has(part) {
+				return
+			}
+			counted.add(part)
+			total += n
+			if !used.has(part) {
+				reclaimable += n
+			}
+		})
 	}
 	return total, reclaimable, nil
 }

@@ -41,6 +41,9 @@ func (s *session) answer(m *task.Message) {
 	case task.KindList:
 		m.CloseFDs()
 		r.Tasks = s.k.list()
+	case task.KindMeasure:
+		m.CloseFDs()
+		r.Use, err = task.Measure()
 	default:
 		m.CloseFDs()
 		err = fmt.Errorf("keeper: request of kind %d: %w", m.Kind, errdefs.ErrNotImplemented)

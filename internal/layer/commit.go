@@ -22,6 +22,13 @@ type CommitOptions struct {
 	Epoch *time.Time
 	// Hold, when set, holds the new layer before Collect can see it.
 	Hold *Hold
+	// Under, when set, is a layer (see MayUnder) that has whatever the writable layer lacks: the two together are the new
+	// layer, and this one stays as long as that does. It must be held. If the writable layer takes something away, or has
+	// something that is the same in the layers that it stands on, the error is an errdefs.ErrFailedPrecondition.
+	Under digest.Digest
+	// Like, when set, is a layer over the same one that is expected to be much like the new one: what both begin with is not
+	// hashed again. It must be held.
+	Like digest.Digest
 }
 
 // Committed is a layer made of a writable one.
@@ -66,7 +73,7 @@ func (s *Store) commit(ctx context.Context, id string, o CommitOptions) (Committ
 	if err != nil {
 		return Committed{}, err
 	}
-	if kept == 0 && same {
+	if kept == 0 && same && o.Under == "" {
 		return Committed{}, s.Remove(ctx, id)
 	}
 	l := &unpacked{layerMeta: layerMeta{Size: t.size, Boot: s.boot, Created: time.Now().UnixNano()}}
@@ -77,13 +84,30 @@ func (s *Store) commit(ctx context.Context, id string, o CommitOptions) (Committ
 		}
 		l.Root = &rootMeta{Mode: st.Mode & 0o7777, UID: int(st.Uid), GID: int(st.Gid)}
 	}
-	sum := newSummer()
-	err = archive.Tar(ctx, root, "/", sum, s.tarOptions(l))
-	l.DiffID, l.Tar = sum.finish()
-	if err != nil {
+	if o.Under != "" {
+		return s.commitOver(ctx, id, root, l, t, o)
+	}
+	l.Plain, l.Linked = !t.hides, t.linked
+	if err := s.sum(ctx, id, root, l); err != nil {
 		return Committed{}, err
 	}
 	return Committed{l.DiffID, l.Size}, s.become(id, l, o.Hold)
+}
+
+// sum finds the digest and length of a layer's tar, and leaves marks for layers that are put over it. Files with several
+// names keep it from that: the second of them has to know of the first.
+func (s *Store) sum(ctx context.Context, id string, root *sys.Root, l *unpacked) error {
+	sum := newSummer()
+	opts := s.tarOptions(l)
+	if l.Plain && !l.Linked && l.Root == nil {
+		opts.Mark, opts.MarkEvery = sum.mark, markEvery
+	}
+	err := archive.Tar(ctx, root, "/", sum.start(), opts)
+	l.DiffID, l.Tar = sum.finish()
+	if err != nil || l.Tar < marksFrom || len(sum.marks) == 0 {
+		return err
+	}
+	return s.writeMarks("c/"+id+"/k", marks{l.DiffID, sum.marks})
 }
 
 // tarOptions are how a layer that was made here is archived.
@@ -180,13 +204,13 @@ func (s *Store) WriteTar(ctx context.Context, diffID digest.Digest, w io.Writer)
 	if err != nil {
 		return err
 	}
-	root, err := sys.OpenRoot(s.dir + "/l/" + l.name + "/d")
+	root, opts, closeTree, err := s.openTree(l)
 	if err != nil {
 		return fmt.Errorf("write layer %s: %w", diffID, err)
 	}
-	defer root.Close()
-	sum := newSummer()
-	err = archive.Tar(ctx, root, "/", io.MultiWriter(w, sum), s.tarOptions(l))
+	defer closeTree()
+	sum := newSummer().start()
+	err = archive.Tar(ctx, root, "/", io.MultiWriter(w, sum), opts)
 	got, _ := sum.finish()
 	if err != nil {
 		return fmt.Errorf("write layer %s: %w", diffID, err)
@@ -209,12 +233,11 @@ func (s *Store) Clamp(ctx context.Context, diffID digest.Digest, epoch time.Time
 	if l == nil {
 		return "", errNoLayer(diffID)
 	}
-	root, err := sys.OpenRoot(s.dir + "/l/" + l.name + "/d")
+	root, o, closeTree, err := s.openTree(l)
 	if err != nil {
 		return "", fmt.Errorf("rewrite times of layer %s: %w", diffID, err)
 	}
-	defer root.Close()
-	o := s.tarOptions(l)
+	defer closeTree()
 	o.Latest = &epoch
 	r, w := io.Pipe()
 	packed := make(chan error, 1)

@@ -37,6 +37,12 @@ type layerMeta struct {
 	Root *rootMeta `json:"root,omitempty"`
 	// Tar is how long the tar is that WriteTar makes; 0 for a layer that was not made here, of whose tar only the digest is known.
 	Tar int64 `json:"tar,omitempty"`
+	// Plain says that it was made here and hides nothing below it.
+	Plain bool `json:"plain,omitempty"`
+	// Linked says that a file in it has several names; it is told of layers that were made here only.
+	Linked bool `json:"linked,omitempty"`
+	// Under is the layer that has what this one lacks; empty if this one is whole.
+	Under digest.Digest `json:"under,omitempty"`
 	// Created is when it was made here, in nanoseconds since 1970.
 	Created int64 `json:"created,omitempty"`
 	// Boot is the boot of the machine that unpacked it: an unsynced layer is whole only until the next one.
@@ -79,6 +85,21 @@ func (s *Store) recoverLayers() error {
 			continue
 		}
 		s.layers[l.DiffID], s.names[l.name] = l, l
+	}
+	return s.recoverOver()
+}
+
+// recoverOver throws away layers whose other part is lost.
+func (s *Store) recoverOver() error {
+	for id, l := range s.layers {
+		if l.Under == "" || s.layers[l.Under] != nil {
+			continue
+		}
+		if err := s.discard("l/" + l.name); err != nil {
+			return err
+		}
+		delete(s.layers, id)
+		delete(s.names, l.name)
 	}
 	return nil
 }
@@ -130,7 +151,7 @@ func (s *Store) Has(diffID digest.Digest) bool {
 // has is Has with Store.mu held.
 func (s *Store) has(diffID digest.Digest) bool { return diffID == Empty || s.layers[diffID] != nil }
 
-// Size is the number of bytes that the unpacked layer occupies.
+// Size is the number of bytes that the unpacked layer occupies, with what it lies over.
 func (s *Store) Size(diffID digest.Digest) (int64, error) {
 	if diffID == Empty {
 		return 0, nil
@@ -141,7 +162,7 @@ func (s *Store) Size(diffID digest.Digest) (int64, error) {
 	if l == nil {
 		return 0, errNoLayer(diffID)
 	}
-	return l.Size, nil
+	return s.size(l), nil
 }
 
 func errNoLayer(diffID digest.Digest) error {

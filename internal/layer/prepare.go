@@ -101,6 +101,15 @@ func (s *Store) stackUp(layers []digest.Digest) (*prepared, error) {
 		}
 		seen[id], covered = true, l.Opaque
 		p.Lower = append(p.Lower, l.name)
+		if l.Under == "" || seen[l.Under] {
+			continue
+		}
+		u := s.layers[l.Under]
+		if u == nil {
+			return nil, errNoLayer(l.Under)
+		}
+		seen[l.Under] = true
+		p.Lower = append(p.Lower, u.name)
 	}
 	if len(p.Lower) > maxStack {
 		return nil, &fault.Error{

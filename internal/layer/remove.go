@@ -41,10 +41,16 @@ func (s *Store) Collect(ctx context.Context, keep func(digest.Digest) bool) (int
 			needed[name] = true
 		}
 	}
+	kept := make(map[digest.Digest]bool, len(s.layers))
+	for id, l := range s.layers {
+		if needed[l.name] || s.holds[id] > 0 || keep(id) {
+			kept[id], kept[l.Under] = true, true
+		}
+	}
 	var won int64
 	var errs []error
 	for id, l := range s.layers {
-		if needed[l.name] || s.holds[id] > 0 || keep(id) {
+		if kept[id] {
 			continue
 		}
 		if err := s.throwAway("l/" + l.name); err != nil {

@@ -24,6 +24,10 @@ type settler struct {
 	epoch *time.Time
 	seen  map[uint64]struct{} // inodes with several names
 	size  int64
+
+	removed bool // something was taken out
+	hides   bool // something hides what is below
+	linked  bool // a file has several names
 }
 
 // top settles the whole layer and returns how many entries its root has left.
@@ -70,6 +74,7 @@ func (t *settler) entry(dirfd int, base, name string, below merged) (keep bool, 
 		return false, &os.PathError{Op: "stat", Path: name, Err: err}
 	}
 	if st.Mode&unix.S_IFMT == unix.S_IFSOCK || strings.HasPrefix(base, whiteoutPrefix) {
+		t.removed = true
 		return false, sys.RemoveAllAt(dirfd, base) // no tar of a layer can tell of it
 	}
 	var old *found
@@ -89,8 +94,10 @@ func (t *settler) entry(dirfd int, base, name string, below merged) (keep bool, 
 		return false, &os.PathError{Op: "compare", Path: name, Err: err}
 	}
 	if needless {
+		t.removed = true
 		return false, unix.Unlinkat(dirfd, base, 0)
 	}
+	t.hides = t.hides || sys.IsWhiteout(&st)
 	t.count(&st)
 	return true, t.clamp(dirfd, base, &st, false)
 }
@@ -112,6 +119,7 @@ func (t *settler) subdir(dirfd int, base, name string, st *unix.Stat_t, old *fou
 		opaque = false
 	}
 	if opaque {
+		t.hides = true
 		below = nil
 	}
 	kept, err := t.dir(dirfd, base, name, st, below)
@@ -119,6 +127,7 @@ func (t *settler) subdir(dirfd int, base, name string, st *unix.Stat_t, old *fou
 		return false, err
 	}
 	if kept == 0 && below != nil && !differs(st, &old.st) && sameXattrs(path, old.file) {
+		t.removed = true
 		return false, unix.Unlinkat(dirfd, base, unix.AT_REMOVEDIR)
 	}
 	t.count(st)
@@ -128,6 +137,7 @@ func (t *settler) subdir(dirfd int, base, name string, st *unix.Stat_t, old *fou
 // count adds a file to the layer's size.
 func (t *settler) count(st *unix.Stat_t) {
 	if st.Nlink > 1 && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		t.linked = true
 		if _, ok := t.seen[st.Ino]; ok {
 			return
 		}

@@ -8,11 +8,15 @@
 // mounts itself. Diff and Changes read the writable layer. Remove deletes it; Collect removes layers that nobody needs.
 // Directories are made under a temporary name and renamed when complete, so a crash leaves nothing half-made.
 //
+// A layer that was made here may lie over another one: its directory then has only what the two do not share, and a stack that it is
+// part of has both directories.
+//
 // # On disk
 //
 //	l/NAME/d   an unpacked layer; NAME is short, because overlayfs is told many of them in little room
 //	l/NAME/m   what is known about it
 //	l/NAME/n   what somebody has noted about it
+//	l/NAME/k   places in its tar from which hashing can go on
 //	l/NAME/s   present once the layer is safe on disk: without it, it does not survive a crash of the machine
 //	c/ID/u w m the upper and work directories of a writable layer, and what it stands on
 //	i/NAME     mount points that an image lacks

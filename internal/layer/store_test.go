@@ -142,7 +142,7 @@ func TestUnpackVerifies(t *testing.T) {
 		{"flipped bit", bytes.NewReader(flipped), errdefs.ErrInvalidArgument},
 		{"not a tar", strings.NewReader(strings.Repeat("nonsense", 1000)), errdefs.ErrInvalidArgument},
 		{"empty", strings.NewReader(""), errdefs.ErrInvalidArgument},
-		{"xz", strings.NewReader("\xfd7zXZ\x00 and so on"), errdefs.ErrNotImplemented},
+		{"damaged xz", strings.NewReader("\xfd7zXZ\x00 and so on"), errdefs.ErrInvalidArgument},
 		{"source fails", io.MultiReader(bytes.NewReader(good[:20]), failing{broken}), broken},
 	} {
 		t.Run(c.name, func(t *testing.T) {

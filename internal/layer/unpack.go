@@ -198,6 +198,9 @@ func (s *Store) publish(tmp string, l *unpacked, h *Hold) error {
 	if s.layers[l.DiffID] != nil {
 		return s.throwAway(tmp)
 	}
+	if l.Under != "" && s.layers[l.Under] == nil {
+		return fmt.Errorf("publish layer: %w", errNoLayer(l.Under))
+	}
 	for _, name := range shortNames(l.DiffID) {
 		if s.names[name] != nil {
 			continue
@@ -231,7 +234,7 @@ func (s *Store) explain(id digest.Digest, err error) error {
 	var other *mismatch
 	if errors.As(err, &bad) || errors.As(err, &other) {
 		return &fault.Error{
-			Code: "layer-corrupt", What: name + " is corrupt", Cause: err.Error(),
+			Code: "layer-corrupt", What: name + " is corrupt: " + err.Error(), Words: name + " is corrupt", Cause: err.Error(), Try: "fetch or make it again",
 			Class: errdefs.ErrInvalidArgument, Err: err,
 		}
 	}

@@ -132,7 +132,7 @@ func (m *Manager) find(name string) (*lan, error) {
 func (m *Manager) unknown(name string) error {
 	f := &fault.Error{Code: "no-such-network", What: "network " + name + " not found", Class: errdefs.ErrNotFound}
 	if name == network.NetworkBridge {
-		f.Cause = "the daemon runs without a bridge"
+		f.Cause, f.Try = "the daemon runs without a bridge", "kist network create NAME, and --network NAME"
 		return f
 	}
 	var names []string
@@ -140,7 +140,7 @@ func (m *Manager) unknown(name string) error {
 		names = append(names, l.Name)
 	}
 	if near := typo.Nearest(name, names); near != "" {
-		f.Try = near
+		f.Try = "did you mean " + near + "?"
 	}
 	return f
 }

@@ -120,7 +120,7 @@ func (m *Manager) openAll(u *undo.Stack) (err error) {
 		return err
 	}
 	if m.links, err = netlink.NewHandle(unix.NETLINK_ROUTE, unix.NETLINK_NETFILTER); err != nil {
-		return fmt.Errorf("open netlink: %w", err)
+		return firewall.Explain(fmt.Errorf("open netlink: %w", err))
 	}
 	u.Push("close netlink", func(context.Context) error { m.links.Close(); return nil })
 	if m.rt, err = dialRtnl(); err != nil {

@@ -119,9 +119,9 @@ func (m *Manager) removable(l *lan) error {
 	}
 	if users := l.users(); len(users) > 0 {
 		return &fault.Error{
-			Code: "network-in-use", What: fmt.Sprintf("cannot remove the network %s", l.Name),
+			Code: "network-in-use", What: fmt.Sprintf("cannot remove the network %s: containers use it", l.Name),
 			Cause: fmt.Sprintf("network %s has active endpoints: %s", l.Name, some(users)),
-			Try:   "network disconnect " + l.Name + " " + users[0], Class: errdefs.ErrPermissionDenied,
+			Try:   "kist network disconnect " + l.Name + " " + users[0], Class: errdefs.ErrPermissionDenied,
 		}
 	}
 	for _, o := range m.lans {

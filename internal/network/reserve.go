@@ -299,12 +299,15 @@ func (r *reservations) explain(w wish, err error) error {
 	case errors.Is(err, unix.EADDRINUSE):
 		f.Code, f.Class = "port-in-use", errdefs.ErrConflict
 		f.Cause, f.Try = r.holder(w, at)
+		f.Words, f.What = f.What, f.What+": the port is in use"
 	case errors.Is(err, unix.EADDRNOTAVAIL):
 		f.Code, f.Class = "address-not-here", errdefs.ErrInvalidArgument
-		f.Cause = "no interface of this host has the address " + at.Addr.String()
+		f.Cause, f.Try = "no interface of this host has the address "+at.Addr.String(), "an address that ip address shows, or none for all"
+		f.What += ": this host has no such address"
 	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
 		f.Code, f.Class = "too-many-files", errdefs.ErrResourceExhausted
-		f.Cause = "the daemon may not open more files, and holds one for each port"
+		f.Cause, f.Try = "the daemon may not open more files, and holds one for each port", "LimitNOFILE=1048576 for the daemon; kist doctor"
+		f.What += ": too many open files"
 	default:
 		return fmt.Errorf("%s: %w", f.What, err)
 	}

@@ -103,8 +103,12 @@ func (w *wanted) read(s *network.EndpointSettings) error {
 }
 
 func (l *lan) lacks(a netip.Addr, family, try string) error {
+	code := "no-ipv6"
+	if a.Is4() {
+		code = "no-ipv4"
+	}
 	return &fault.Error{
-		Code: "no-" + strings.ToLower(family), What: fmt.Sprintf("cannot give the container the address %s", a),
+		Code: code, What: fmt.Sprintf("cannot give the container the address %s", a),
 		Cause: fmt.Sprintf("the network %s has no %s addresses", l.Name, family), Try: try, Class: errdefs.ErrInvalidArgument,
 	}
 }

@@ -133,7 +133,7 @@ func (m *Manager) linkOf(index int) string {
 
 func overlap(p netip.Prefix, cause string) error {
 	return &fault.Error{
-		Code: "subnet-overlap", What: "cannot have the subnet " + p.String(),
+		Code: "subnet-overlap", What: "cannot have the subnet " + p.String() + ": it overlaps another", Words: "cannot have the subnet " + p.String(), Try: "another --subnet, or none: then a free one is chosen",
 		Cause: "Pool overlaps with other one on this address space: " + cause, Class: errdefs.ErrPermissionDenied,
 	}
 }

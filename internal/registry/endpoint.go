@@ -145,8 +145,11 @@ func (c *Client) insecureAddr(addr netip.Addr) bool {
 	return false
 }
 
-// url is the address of something below /v2/.
+// url is the address of something below /v2/, or of a path that begins with a slash.
 func (e *endpoint) url(scheme, path string) string {
+	if strings.HasPrefix(path, "/") {
+		return (&url.URL{Scheme: scheme, Host: e.host}).String() + path
+	}
 	p := "/v2/"
 	if e.prefix != "" && path != "" {
 		p += e.prefix + "/"

@@ -47,26 +47,35 @@ func (c *Client) explainConnection(registry string, err error) error {
 	switch {
 	case errors.As(err, &dns) && dns.IsNotFound:
 		f.Code, f.Cause = "registry-unknown-host", fmt.Sprintf("there is no host %q", dns.Name)
+		f.What += ": its name is not known"
 		f.Try = "check the spelling of the name, and the host's DNS"
 	case errors.As(err, &dns):
 		f.Code, f.Cause = "registry-no-dns", fmt.Sprintf("the name %q cannot be resolved: %s", dns.Name, dns.Err)
+		f.What += ": no name server answers"
 		f.Try = "check the host's network and DNS"
 	case errors.As(err, &unknown):
 		f.Code, f.Cause = "registry-unknown-ca", "x509: its certificate is signed by an unknown authority"+issuer(err)
+		f.What += ": its certificate is signed by an unknown authority"
 		f.Try = "put that authority's certificate into " + c.caFile(registry)
 	case errors.As(err, &name):
 		f.Code, f.Cause = "registry-wrong-certificate", name.Error()
+		f.What += ": its certificate is for another name"
 		f.Try = "use the name that is in the certificate"
 	case errors.As(err, &invalid):
 		f.Code, f.Cause = "registry-wrong-certificate", invalid.Error()
+		f.What += ": its certificate is not valid"
+		f.Try = "check this host's clock (kist doctor), and renew the certificate"
 	case errors.Is(err, http.ErrSchemeMismatch):
 		f.Code, f.Cause = "registry-plain-http", "it speaks plain HTTP, which is allowed only on loopback addresses"
+		f.What += ": it speaks plain HTTP"
 		f.Try = "start the daemon with --insecure-registry " + registry
 	case errors.Is(err, syscall.ECONNREFUSED):
 		f.Code, f.Cause = "registry-refused", "nothing listens there: "+err.Error()
+		f.What += ": the connection is refused"
 		f.Try = "check that the registry runs, and its port"
 	case errors.Is(err, errStalled), isNetwork(err):
-		f.Code = "registry-unreachable"
+		f.Code, f.Try = "registry-unreachable", "check the network, a proxy (HTTPS_PROXY) and a firewall on the way: kist doctor"
+		f.What += ": it does not answer"
 	default:
 		return err
 	}
@@ -95,9 +104,11 @@ func (r *Repository) explainResponse(err error, re *ResponseError) error {
 		return r.explainDenied(f, re)
 	case http.StatusTooManyRequests:
 		f.Code, f.Cause = "registry-rate-limit", "too many requests: "+re.Error()
+		f.What += ": too many requests"
 		f.Try = "log in for a higher limit (kist login " + r.registry + "), use a mirror, or wait"
 	case http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		f.Code, f.What = "registry-unavailable", "registry "+r.registry+" is out of order"
+		f.Try = "again later, or a mirror (registry-mirrors)"
 	default:
 		return err
 	}
@@ -116,11 +127,14 @@ func (r *Repository) explainDenied(f *fault.Error, re *ResponseError) error {
 	case r.origin().login.empty():
 		f.Code, f.Try = "registry-login-needed", login
 		f.Cause = "the repository does not exist, or it is private: nobody is logged in to " + r.registry
+		f.What += ": nobody is logged in"
 	case re.Status == http.StatusUnauthorized:
 		f.Code, f.Try = "registry-login-refused", login
+		f.What += ": the credentials are not accepted"
 		f.Cause = fmt.Sprintf("the credentials of %s are not accepted, or do not reach this far: %s", r.origin().login.who(), re.Error())
 	default:
-		f.Code = "registry-denied"
+		f.Code, f.Try = "registry-denied", login+" as a user who has"
+		f.What += ": no right to it"
 		f.Cause = fmt.Sprintf("%s has no right to it: %s", r.origin().login.who(), re.Error())
 	}
 	return f

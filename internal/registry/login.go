@@ -79,7 +79,7 @@ func (e *endpoint) prove(ctx context.Context) (identity string, err error) {
 func (c *Client) explainLogin(name string, login credential, err error) error {
 	if errdefs.IsUnauthorized(err) || errdefs.IsPermissionDenied(err) {
 		return &fault.Error{
-			Code: "registry-login-refused", What: "login to " + name + " failed", Class: errdefs.ErrUnauthenticated, Err: err,
+			Code: "registry-login-refused", What: "login to " + name + " failed: wrong name or password", Try: "check both; some registries want a token in place of the password", Class: errdefs.ErrUnauthenticated, Err: err,
 			Cause: fmt.Sprintf("unauthorized: incorrect username or password for %s", login.who()),
 		}
 	}

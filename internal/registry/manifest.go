@@ -144,20 +144,22 @@ func (r *Repository) explainManifest(ctx context.Context, ref string, err error)
 	if errors.Is(tagsErr, errdefs.ErrNotFound) {
 		return &fault.Error{
 			Code: "repository-not-found", What: "repository " + name + " does not exist", Class: errdefs.ErrNotFound, Err: err,
-			Cause: "registry " + r.registry + " has no such repository" + r.nearbyRepositories(ctx),
+			Cause: "registry " + r.registry + " has no such repository" + r.nearbyRepositories(ctx), Try: "check the spelling",
 		}
 	}
 	f := &fault.Error{
-		Code: "tag-not-found", What: "manifest for " + name + ":" + ref + " not found", Class: errdefs.ErrNotFound, Err: err,
+		Code: "tag-not-found", What: "manifest for " + name + ":" + ref + " not found: the repository has no such tag", Class: errdefs.ErrNotFound, Err: err,
 		Cause: "manifest unknown: the repository is there, this tag is not",
 	}
 	if digest.Digest(ref).Validate() == nil {
-		f.What = "manifest for " + name + "@" + ref + " not found"
+		f.What, f.Try = "manifest for "+name+"@"+ref+" not found: the repository has no such digest", "pull a tag"
 		f.Cause = "manifest unknown: the repository is there, this digest is not"
 		return f
 	}
 	if len(tags) > 0 {
-		f.Cause += "; tags: " + strings.Join(typo.Rank(ref, tags, 8), ", ")
+		near := typo.Rank(ref, tags, 8)
+		f.Cause += "; tags: " + strings.Join(near, ", ")
+		f.Try = "one of these tags, as " + near[0]
 	}
 	return f
 }

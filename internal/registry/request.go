@@ -13,7 +13,7 @@ import (
 // request is one question to a registry, to be sent as often as needed.
 type request struct {
 	method string
-	path   string // below /v2/
+	path   string // below /v2/, or from the root with a slash in front
 	// absolute is the whole address instead of path, as servers give in Location and Link.
 	absolute string
 	header   http.Header

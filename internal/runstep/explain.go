@@ -68,6 +68,6 @@ func (s *step) missing(program string) string {
 
 // has says whether the stage has a file.
 func (s *step) has(name string) bool {
-	_, exists, err := s.r.cfg.Layers.Beneath(s.id, name)
+	_, exists, err := s.r.cfg.Layers.Beneath(s.rootID(), name)
 	return err == nil && exists
 }

@@ -41,6 +41,9 @@ type Request struct {
 type Mount struct {
 	*pb.Mount
 	Source Source
+	// Prepared, when set, names a root filesystem that the caller has prepared in the layer store: the command runs in that
+	// one, nothing is put on top of it, and no layer is made of it. Only for the root.
+	Prepared string
 }
 
 // Source is a file tree: a stack of layers, the lowest first, or a directory of the client. The zero value is an empty tree.

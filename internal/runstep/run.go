@@ -67,6 +67,10 @@ func (s *step) stack(ctx context.Context) (err error) {
 	if err := s.collect(ctx); err != nil {
 		return err
 	}
+	if s.root.Prepared != "" {
+		s.overlay, err = s.r.cfg.Layers.Rootfs(s.root.Prepared)
+		return err
+	}
 	s.overlay, err = s.prepare(ctx, s.root, s.id, false)
 	return err
 }
@@ -153,6 +157,11 @@ func (s *step) judge(x task.Exit) error {
 // commit makes the layers.
 func (s *step) commit(ctx context.Context) ([]layer.Committed, error) {
 	var outputs []layer.Committed
+	if s.root.Prepared != "" {
+		if err := s.removeStubs(s.root, s.root.Prepared); err != nil {
+			return nil, err
+		}
+	}
 	for i := range s.Mounts {
 		m := &s.Mounts[i]
 		if m.Output < 0 || !writesLayer(m) {

@@ -107,7 +107,7 @@ func (s *step) user(name string) (spec.User, error) {
 }
 
 func (s *step) account(file string) ([]byte, error) {
-	raw, err := s.r.cfg.Layers.ReadFile(s.id, file, maxAccounts)
+	raw, err := s.r.cfg.Layers.ReadFile(s.rootID(), file, maxAccounts)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

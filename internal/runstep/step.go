@@ -159,6 +159,14 @@ func (s *step) name() string {
 	return strconv.Itoa(s.serial)
 }
 
+// rootID names the root filesystem: it is called as the step, unless the caller has prepared it.
+func (s *step) rootID() string {
+	if s.root.Prepared != "" {
+		return s.root.Prepared
+	}
+	return s.id
+}
+
 // A root filesystem of a mount is called by its step and a number.
 func (s *step) mountRoot() string { return s.id + "-" + s.name() }
 

@@ -71,14 +71,17 @@ func newCapabilities(list []string) *specs.LinuxCapabilities {
 	}
 }
 
+// capabilityNames is what to try in place of an unknown one.
+const capabilityNames = "ALL, or a name of capabilities(7), as NET_ADMIN"
+
 func (b *builder) capabilityList() ([]string, error) {
 	add, err := NormalizeCapabilities(b.host.CapAdd)
 	if err != nil {
-		return nil, invalid("capability-unknown", "invalid CapAdd: %v", err)
+		return nil, tryInstead(capabilityNames, invalid("capability-unknown", "invalid CapAdd: %v", err))
 	}
 	drop, err := NormalizeCapabilities(b.host.CapDrop)
 	if err != nil {
-		return nil, invalid("capability-unknown", "invalid CapDrop: %v", err)
+		return nil, tryInstead(capabilityNames, invalid("capability-unknown", "invalid CapDrop: %v", err))
 	}
 	switch {
 	case b.host.Privileged:

@@ -23,9 +23,6 @@ func charRule(allow bool, major, minor int64) specs.LinuxDeviceCgroup {
 }
 
 func (b *builder) devices() error {
-	if rs := b.resources.DeviceRequests; len(rs) > 0 {
-		return refuseDeviceRequest(rs[0].Driver, rs[0].Capabilities)
-	}
 	var devices []specs.LinuxDevice
 	var rules []specs.LinuxDeviceCgroup
 	if b.host.Privileged {
@@ -68,15 +65,6 @@ func uniqueDevices(list []specs.LinuxDevice) []specs.LinuxDevice {
 		out = append(out, d)
 	}
 	return out
-}
-
-func refuseDeviceRequest(driver string, capabilities [][]string) error {
-	for _, set := range capabilities {
-		if slices.Contains(set, "gpu") {
-			return unserved("gpus", "could not select device driver %q with capabilities: [[gpu]]: kist does not serve --gpus yet", driver)
-		}
-	}
-	return unserved("device-request", "could not select device driver %q: kist does not serve device requests yet", driver)
 }
 
 // ParseDeviceRule parses docker's --device-cgroup-rule: "c 1:3 rwm", "a *:* rwm".

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -39,7 +40,7 @@ func (b *builder) checkMemory(r *container.Resources, update bool) error {
 		r.MemorySwappiness = nil // docker's word for "the default"
 	}
 	if r.Memory != 0 && r.Memory < minMemory {
-		return invalid("memory-minimum", "Minimum memory limit allowed is 6MB")
+		return tryInstead("--memory 6m, or more", invalid("memory-minimum", "Minimum memory limit allowed is 6MB"))
 	}
 	if r.Memory > 0 && !b.can(func(c *Controls) bool { return c.Memory }) {
 		b.warn("Your kernel does not support memory limit capabilities or the cgroup is not mounted. Limitation discarded.")
@@ -109,7 +110,8 @@ func (b *builder) checkCPU(r *container.Resources, _ bool) error {
 	case r.NanoCPUs > 0 && !cfs:
 		return invalid("no-cfs", "NanoCPUs can not be set, as your kernel does not support CPU CFS scheduler or the cgroup is not mounted")
 	case r.NanoCPUs < 0 || b.in.Host.CPUs > 0 && r.NanoCPUs > int64(b.in.Host.CPUs)*1e9:
-		return invalid("cpus-range", "Range of CPUs is from 0.01 to %d.00, as there are only %d CPUs available", b.in.Host.CPUs, b.in.Host.CPUs)
+		return tryInstead(fmt.Sprintf("--cpus %d, or less", b.in.Host.CPUs),
+			invalid("cpus-range", "Range of CPUs is from 0.01 to %d.00, as there are only %d CPUs available", b.in.Host.CPUs, b.in.Host.CPUs))
 	case r.CPUShares < 0:
 		return invalid("cpu-shares", "invalid CPU shares (%d): value must be a positive integer", r.CPUShares)
 	}

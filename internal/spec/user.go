@@ -92,7 +92,8 @@ func lookupUser(user string, passwd []byte) (u User, name string, err error) {
 	case user == "":
 		return User{Home: "/"}, "", nil
 	case !isID:
-		return User{}, "", invalid("user-unknown", "unable to find user %s: no matching entries in passwd file", user)
+		return User{}, "", tryInstead("--user with a number, or a name that is in the image's /etc/passwd",
+			invalid("user-unknown", "unable to find user %s: no matching entries in passwd file", user))
 	case !inRange:
 		return User{}, "", invalid("user-range", "uids and gids must be in range 0-%d", maxID)
 	}

@@ -50,9 +50,6 @@ func (b *builder) validateDeviceRules() error {
 			return err
 		}
 	}
-	if rs := b.resources.DeviceRequests; len(rs) > 0 {
-		return refuseDeviceRequest(rs[0].Driver, rs[0].Capabilities)
-	}
 	return nil
 }
 
@@ -79,7 +76,7 @@ func (b *builder) checkRuntime() error {
 	case "", "kist", "runc", "io.containerd.runc.v2":
 		return nil
 	default:
-		return invalid("runtime-unknown", "unknown or invalid runtime name: %s", r)
+		return tryInstead("leave --runtime out: kist runs containers itself", invalid("runtime-unknown", "unknown or invalid runtime name: %s", r))
 	}
 }
 

@@ -60,6 +60,7 @@ const (
 	KindDeleteExec Kind = 22
 	KindList       Kind = 23
 	KindHold       Kind = 24 // version 2: a Target, and sockets to keep as those of Create
+	KindMeasure    Kind = 25 // an older keeper says that it is not implemented
 )
 
 // Hello opens a connection.
@@ -158,4 +159,5 @@ type Reply struct {
 	Held     *Held    `json:",omitempty"` // Create, Exec
 	Warnings []string `json:",omitempty"` // Create
 	Tasks    []Status `json:",omitempty"` // List
+	Use      *Use     `json:",omitempty"` // Measure
 }

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -37,6 +38,13 @@ type Machine struct {
 // command of the script that fails ends it, and the test.
 func (m Machine) Run(t testing.TB, script string) string {
 	t.Helper()
+	out, _ := m.Measure(t, script)
+	return out
+}
+
+// Measure is Run that also returns the memory that the machine had at most, in bytes.
+func (m Machine) Measure(t testing.TB, script string) (out string, memory int64) {
+	t.Helper()
 	program, err := exec.LookPath("linux.uml")
 	if err != nil {
 		t.Skip("skip: User-Mode Linux is not installed (Debian's package user-mode-linux)")
@@ -63,11 +71,14 @@ func (m Machine) Run(t testing.TB, script string) string {
 	cmd.Env = append(os.Environ(), "TMPDIR=/dev/shm") // Its memory is a file, which it deletes at once.
 	cmd.WaitDelay = time.Second
 	raw, err := cmd.CombinedOutput()
-	out := strings.ReplaceAll(string(raw), "\r\n", "\n")
+	out = strings.ReplaceAll(string(raw), "\r\n", "\n")
 	if !strings.Contains(out, machineDone) {
 		t.Fatalf("the machine's script did not end well (%v):\n%s", err, out)
 	}
-	return out
+	if u, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
+		memory = u.Maxrss << 10
+	}
+	return out, memory
 }
 
 const machineModules = "KIST_TESTBED_MODULES"
@@ -100,7 +111,10 @@ func machineBoot() error {
 			return fmt.Errorf("mount %s: %w", m.at, err)
 		}
 	}
-	for _, name := range strings.Split(os.Getenv(machineModules), ",") {
+	for name := range strings.SplitSeq(os.Getenv(machineModules), ",") {
+		if name == "" {
+			continue
+		}
 		if err := loadModule(name); err != nil {
 			return fmt.Errorf("load module %s: %w", name, err)
 		}

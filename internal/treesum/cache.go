@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"hash/crc32"
 	"io/fs"
@@ -69,10 +68,15 @@ type statCache struct {
 	hits  int
 }
 
+// nameOf is what the file of a key is called.
+func nameOf(key string) string {
+	sum := sha256.Sum256([]byte(key))
+	return hex.EncodeToString(sum[:16])
+}
+
 // open reads the cache for key. One that is damaged, which a crash of the machine can leave, is as good as none.
 func (c *Cache) open(key string) *statCache {
-	name := sha256.Sum256([]byte(key))
-	s := &statCache{name: filepath.Join(c.dir, hex.EncodeToString(name[:16])), fresh: make(map[identity]sum)}
+	s := &statCache{name: filepath.Join(c.dir, nameOf(key)), fresh: make(map[identity]sum)}
 	raw, err := os.ReadFile(s.name)
 	if err != nil || len(raw) < len(cacheMagic)+4 || string(raw[:len(cacheMagic)]) != cacheMagic {
 		return s
@@ -202,17 +206,7 @@ func (s *statCache) save() error {
 
 // write replaces the file as a whole; it is not synced, as a damaged one is recognised.
 func (s *statCache) write(raw []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(s.name), "*.new")
-	if err != nil {
-		return fmt.Errorf("write stat cache: %w", err)
-	}
-	_, err = f.Write(raw)
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), s.name)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
+	if err := replace(s.name, raw); err != nil {
 		return fmt.Errorf("write stat cache: %w", err)
 	}
 	return nil

@@ -33,10 +33,26 @@ type meta struct {
 }
 
 // make writes the volume's directory: all of it, or nothing that has the volume's name.
-func (s *Store) make(e *entry) (err error) {
-	tmp, err := os.MkdirTemp(s.dir, newPrefix)
+func (s *Store) make(e *entry) error {
+	tmp, err := s.makeAside(e)
 	if err != nil {
 		return err
+	}
+	if err := os.Rename(tmp, s.path(e.name)); err != nil {
+		return errors.Join(err, removeTree(tmp))
+	}
+	// An anonymous volume goes with its container: nobody was promised that it outlives the machine.
+	if !e.anonymous() {
+		return syncDir(s.dir)
+	}
+	return nil
+}
+
+// makeAside writes a volume's directory under a name that no volume has.
+func (s *Store) makeAside(e *entry) (_ string, err error) {
+	tmp, err := os.MkdirTemp(s.dir, newPrefix)
+	if err != nil {
+		return "", err
 	}
 	defer func() {
 		if err != nil {
@@ -44,32 +60,21 @@ func (s *Store) make(e *entry) (err error) {
 		}
 	}()
 	if err := errors.Join(os.Chmod(tmp, 0o701), mkdir(filepath.Join(tmp, dataDir), 0o755)); err != nil {
-		return err
+		return "", err
 	}
 	if size, err := sizeOf(e.Options); err != nil {
-		return err
+		return "", err
 	} else if size > 0 {
 		e.Project = s.newProject()
 		if err := limit(filepath.Join(tmp, dataDir), e.Project, size); err != nil {
-			return err
+			return "", err
 		}
 	}
 	raw, err := json.Marshal(e.meta)
 	if err != nil {
-		return err
+		return "", err
 	}
-	// An anonymous volume goes with its container: nobody was promised that it outlives the machine.
-	durable := !e.anonymous()
-	if err := writeFile(filepath.Join(tmp, metaFile), raw, durable); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp, s.path(e.name)); err != nil {
-		return err
-	}
-	if durable {
-		return syncDir(s.dir)
-	}
-	return nil
+	return tmp, writeFile(filepath.Join(tmp, metaFile), raw, !e.anonymous())
 }
 
 // mkdir is os.Mkdir with the mode as it is, whatever the umask.

@@ -12,6 +12,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/volume"
 
+	"github.com/kistdev/kist/internal/fault"
 	"github.com/kistdev/kist/internal/filter"
 )
 
@@ -37,7 +38,10 @@ func (s *Store) Remove(ctx context.Context, name string, force bool) error {
 	case s.volumes[name] != e: // somebody else removed it
 		return nil
 	case len(e.uses) > 0:
-		return fmt.Errorf("remove %s: volume is in use - [%s]: %w", name, s.usersOf(e), errdefs.ErrConflict)
+		return &fault.Error{
+			Code: "volume-in-use", What: fmt.Sprintf("remove %s: volume is in use - [%s]", name, s.usersOf(e)),
+			Try: "kist ps -a --filter volume=" + name + ", then kist rm those containers", Class: errdefs.ErrConflict,
+		}
 	case len(e.mounts) > 0:
 		return fmt.Errorf("remove %s: volume is in use - something is being copied: %w", name, errdefs.ErrConflict)
 	}

@@ -16,6 +16,8 @@ import (
 	"github.com/moby/moby/api/types/volume"
 
 	"github.com/kistdev/kist/internal/event"
+	"github.com/kistdev/kist/internal/fault"
+	"github.com/kistdev/kist/internal/typo"
 )
 
 // driverLocal is the only driver.
@@ -93,7 +95,10 @@ func (s *Store) data(name string) string { return filepath.Join(s.dir, name, dat
 // is still empty and used by no container, so that the image's content may be copied into it.
 func (s *Store) Ensure(ctx context.Context, name, driver string, labels, options map[string]string) (v *volume.Volume, fresh bool, err error) {
 	if driver != "" && driver != driverLocal {
-		return nil, false, fmt.Errorf("error looking up volume plugin %s: plugin %q not found: %w", driver, driver, errdefs.ErrNotFound)
+		return nil, false, &fault.Error{
+			Code: "volume-driver-unknown", What: fmt.Sprintf("error looking up volume plugin %s: plugin %q not found", driver, driver),
+			Cause: "kist has the driver local only, which mounts NFS, CIFS and tmpfs as well", Try: "--driver local --opt type=nfs ...", Class: errdefs.ErrNotFound,
+		}
 	}
 	if name == "" {
 		name = randomName()
@@ -193,7 +198,11 @@ func (s *Store) get(name string) (*entry, error) {
 	if e := s.volumes[name]; e != nil {
 		return e, nil
 	}
-	return nil, fmt.Errorf("get %s: no such volume: %w", name, errdefs.ErrNotFound)
+	f := &fault.Error{Code: "no-such-volume", What: "get " + name + ": no such volume", Class: errdefs.ErrNotFound}
+	if near := typo.Nearest(name, slices.Collect(maps.Keys(s.volumes))); near != "" {
+		f.Try = "did you mean " + near + "?"
+	}
+	return nil, f
 }
 
 // show is docker's view of a volume.

@@ -8,9 +8,12 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/containerd/errdefs"
 	"github.com/google/nftables"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/kistdev/kist/internal/fault"
 )
 
 // Firewall keeps the kernel's table equal to the one in memory.
@@ -206,6 +209,33 @@ func (f *Firewall) Withdraw(ports map[Ports]Target) error {
 	return f.renewLocked()
 }
 
+// Move removes ports and adds others, in one step: there is no moment in which one that is in both leads nowhere.
+func (f *Firewall) Move(gone, come map[Ports]Target) error {
+	if len(gone) == 0 {
+		return f.Publish(come)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.elements(gone, f.conn.SetDeleteElements); err != nil {
+		return err
+	}
+	if err := f.elements(come, f.conn.SetAddElements); err != nil {
+		return err
+	}
+	f.forget(gone)
+	maps.Copy(f.table.Ports, come)
+	if f.flush("move ports") == nil {
+		return nil
+	}
+	// As in Publish.
+	err := f.renewLocked()
+	if err != nil {
+		f.forget(come)
+		maps.Copy(f.table.Ports, gone)
+	}
+	return err
+}
+
 func (f *Firewall) forget(ports map[Ports]Target) {
 	for k := range ports {
 		delete(f.table.Ports, k)
@@ -247,7 +277,20 @@ func (f *Firewall) flush(what string) error {
 		return nil
 	}
 	_ = f.conn.CloseLasting()
-	return errors.Join(fmt.Errorf("%s: %w", what, err), f.open())
+	return errors.Join(Explain(fmt.Errorf("%s: %w", what, err)), f.open())
+}
+
+// Explain says of an error what it means if it is that of a kernel that cannot do what the table needs. (The library joins the
+// answers to all messages; that the table is missing, for those after the first, says nothing.)
+func Explain(err error) error {
+	if !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EPROTONOSUPPORT) {
+		return err
+	}
+	return &fault.Error{
+		Code: "no-nftables", What: "this kernel's nftables cannot hold kist's rules", Class: errdefs.ErrNotImplemented, Err: err,
+		Cause: "it has no tables of the family inet, or none with maps and NAT (CONFIG_NF_TABLES_INET, CONFIG_NFT_NAT, CONFIG_NFT_MASQ, CONFIG_NFT_FIB_INET)",
+		Try:   "a kernel of the distribution, or kistd --bridge=none (containers then have --network none, host, or another container's)",
+	}
 }
 
 // Chains lists the chains of all tables, everybody's.

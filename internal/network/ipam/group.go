@@ -37,7 +37,7 @@ func (g Group) Claim(want netip.Addr, owner string) (*Pool, error) {
 		subnets = append(subnets, p.subnet.String())
 	}
 	f := &fault.Error{
-		Code: "address-outside", What: fmt.Sprintf("cannot give the container the address %s", want),
+		Code: "address-outside", What: fmt.Sprintf("cannot give the container the address %s: it is outside of the network's subnet", want), Try: "an address in the subnet, or none",
 		Cause: "it is no address for a host in the subnet " + strings.Join(subnets, ", "), Class: errdefs.ErrInvalidArgument,
 	}
 	if len(g) == 0 {

@@ -59,7 +59,7 @@ func (p *Pool) Take(owner string) (netip.Addr, error) {
 	}
 	return netip.Addr{}, &fault.Error{
 		Code: "no-address", What: "cannot give the container an address",
-		Cause: fmt.Sprintf("all %d addresses of %s are in use", len(p.taken), p.span), Class: errdefs.ErrResourceExhausted,
+		Cause: fmt.Sprintf("all %d addresses of %s are in use", len(p.taken), p.span), Try: "a network with a larger --subnet", Class: errdefs.ErrResourceExhausted,
 	}
 }
 

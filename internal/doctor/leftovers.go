@@ -1,0 +1,295 @@
+package doctor
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// leftovers finds what belongs to no container: it costs room, or keeps a port or an address from others.
+func leftovers(_ context.Context, h *host) []Finding {
+	if h.stock == nil {
+		return []Finding{warn("rows", fmt.Sprintf("nobody knows which containers there are, so nothing can be told apart: %v", h.stockErr), "mend that first")}
+	}
+	list := slices.Concat(h.strayMounts(), h.strayLinks(), h.strayTables(), h.strayGroups(), h.strayHomes())
+	if len(list) == 0 {
+		return []Finding{ok("none", "no mount, interface, rule, cgroup or directory without a container")}
+	}
+	return list
+}
+
+var containerID = regexp.MustCompile(`[0-9a-f]{64}`)
+
+// strayMounts are those below the roots whose path names a container that does not run.
+func (h *host) strayMounts() []Finding {
+	var list []Finding
+	for _, m := range mounts() {
+		if !below(m.at, h.DataRoot) && !below(m.at, h.ExecRoot) {
+			continue
+		}
+		id := containerID.FindString(m.at)
+		if id == "" || h.stock.containers[id].running {
+			continue
+		}
+		f := warn("mount", fmt.Sprintf("%s (%s) belongs to %s", m.at, m.kind, h.ended(id)), "umount -l "+m.at)
+		f.fix = func() error { return unix.Unmount(m.at, unix.MNT_DETACH) }
+		list = append(list, f)
+	}
+	slices.Reverse(list) // the innermost first
+	return list
+}
+
+func below(path, root string) bool { return strings.HasPrefix(path, strings.TrimSuffix(root, "/")+"/") }
+
+// ended says of a container that it is not, or does not run.
+func (h *host) ended(id string) string {
+	if c, known := h.stock.containers[id]; known {
+		return fmt.Sprintf("the container %s, which does not run", c.name)
+	}
+	return "the container " + id[:12] + ", which is not there any more"
+}
+
+// maxIfName is the length of an interface's name.
+const maxIfName = 15
+
+// strayLinks are the host's ends of veth pairs of no endpoint, and bridges of networks that are no more.
+func (h *host) strayLinks() []Finding {
+	links, err := netlink.LinkList()
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return []Finding{warn("interfaces", "cannot be listed: "+err.Error(), "ip link")}
+	}
+	known := map[string]bool{}
+	prefix := h.Instance + "v"
+	for _, c := range h.stock.containers {
+		if !c.running {
+			continue
+		}
+		for _, e := range c.endpoints {
+			known[prefix+e[:min(len(e), maxIfName-len(prefix))]] = true
+		}
+	}
+	held := h.heldNamespaces()
+	var list []Finding
+	for _, l := range links {
+		at := l.Attrs()
+		text := ""
+		switch {
+		case l.Type() == "veth" && strings.HasPrefix(at.Name, prefix) && len(at.Name) == maxIfName && !known[at.Name]:
+			// The daemon keeps some wired ahead, for the containers to come; and containers end while doctor looks.
+			if held[at.NetNsID] || gone(at.Name) {
+				continue
+			}
+			text = "the veth pair of a container that is not there any more"
+		case strings.HasPrefix(at.Alias, "kist network ") && strings.HasSuffix(at.Alias, " of "+h.Instance):
+			id := strings.TrimSuffix(strings.TrimPrefix(at.Alias, "kist network "), " of "+h.Instance)
+			if !h.stock.networks[id] {
+				text = "the bridge of the network " + id[:min(12, len(id))] + ", which is not there any more"
+			}
+		}
+		if text == "" {
+			continue
+		}
+		f := warn("interface "+at.Name, text, "ip link delete "+at.Name)
+		f.fix = func() error { return netlink.LinkDel(l) }
+		list = append(list, f)
+	}
+	return list
+}
+
+// gone says whether a link is not there any more.
+func gone(name string) bool {
+	_, err := netlink.LinkByName(name)
+	return err != nil
+}
+
+// heldNamespaces are the network namespaces that the daemon has descriptors of, by what the kernel calls them here.
+func (h *host) heldNamespaces() map[int]bool {
+	held := map[int]bool{}
+	if h.daemon.pid == 0 {
+		return held
+	}
+	dir := fmt.Sprintf("/proc/%d/fd", h.daemon.pid)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return held
+	}
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		if target, err := os.Readlink(path); err != nil || !strings.HasPrefix(target, "net:[") {
+			continue
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			continue
+		}
+		if id, err := netlink.GetNetNsIdByFd(int(f.Fd())); err == nil && id >= 0 {
+			held[id] = true
+		}
+		_ = f.Close()
+	}
+	return held
+}
+
+// strayTables are firewall tables of daemons that are not there: rules and published ports that lead nowhere.
+func (h *host) strayTables() []Finding {
+	c, err := nftables.New()
+	if err != nil {
+		return nil // said under "firewall"
+	}
+	tables, err := c.ListTables()
+	if err != nil {
+		return nil
+	}
+	alive := h.instances()
+	var list []Finding
+	for _, t := range tables {
+		instance, found := strings.CutPrefix(t.Name, "kist-")
+		if !found || t.Family != nftables.TableFamilyINet || alive[instance] {
+			continue
+		}
+		text, try := "rules of another daemon of kist ("+instance+"), of which no process runs", "nft delete table inet "+t.Name
+		if instance == h.Instance {
+			if h.daemon.pid != 0 || h.anyRunning() {
+				continue
+			}
+			text, try = "rules of this data root's daemon, which does not run, and no container does", "kistd "+h.flags()+"--teardown, or start the daemon"
+		}
+		f := warn("firewall table "+t.Name, text, try)
+		f.fix = func() error {
+			c.DelTable(t)
+			return c.Flush()
+		}
+		list = append(list, f)
+	}
+	return list
+}
+
+// flags are the roots as kistd takes them.
+func (h *host) flags() string {
+	if h.DataRoot == "/var/lib/kist" && h.ExecRoot == "/run/kist" {
+		return ""
+	}
+	return fmt.Sprintf("--data-root %s --exec-root %s ", h.DataRoot, h.ExecRoot)
+}
+
+func (h *host) anyRunning() bool {
+	for _, c := range h.stock.containers {
+		if c.running {
+			return true
+		}
+	}
+	return false
+}
+
+// instances are those of the daemons and keepers that run.
+func (h *host) instances() map[string]bool {
+	alive := map[string]bool{}
+	if h.daemon.pid != 0 {
+		alive[h.Instance] = true
+	}
+	for _, p := range h.called("kistd") {
+		root := either(p.flag("--data-root"), p.variable("KIST_DATA_ROOT"))
+		if root == "" || root == "/var/lib/kist" {
+			alive["0"] = true
+			continue
+		}
+		sum := sha256.Sum256([]byte(root))
+		alive[hex.EncodeToString(sum[:3])] = true
+	}
+	return alive
+}
+
+// strayGroups are cgroups of containers that are not there.
+func (h *host) strayGroups() []Finding {
+	var list []Finding
+	seen := map[string]bool{}
+	parent := either(h.CgroupParent, "/docker")
+	for _, pattern := range []string{"/sys/fs/cgroup" + parent + "/*", "/sys/fs/cgroup/*" + parent + "/*"} {
+		dirs, err := filepath.Glob(pattern)
+		if err != nil {
+			continue
+		}
+		for _, dir := range dirs {
+			id := filepath.Base(dir)
+			if st, err := os.Stat(dir); err != nil || !st.IsDir() || !containerID.MatchString(id) || len(id) != 64 || seen[id] {
+				continue
+			}
+			if _, known := h.stock.containers[id]; known || parent == "/docker" && !h.ours(id) {
+				continue
+			}
+			seen[id] = true
+			f := warn("cgroup", dir+" belongs to "+h.ended(id), "rmdir /sys/fs/cgroup/*"+parent+"/"+id)
+			f.fix = func() error { return removeGroups(parent, id) }
+			list = append(list, f)
+		}
+	}
+	return list
+}
+
+// ours says whether something else of kist's bears the id: docker's own containers have cgroups in the same place.
+func (h *host) ours(id string) bool {
+	for _, at := range []string{filepath.Join(h.DataRoot, "containers", id), filepath.Join(h.ExecRoot, "keeper", "tasks", id+".task")} {
+		if _, err := os.Lstat(at); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+func removeGroups(parent, id string) error {
+	dirs, err := filepath.Glob("/sys/fs/cgroup/*" + parent + "/" + id)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, d := range append(dirs, "/sys/fs/cgroup"+parent+"/"+id) {
+		if err := os.Remove(d); err != nil && !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// strayHomes are directories of containers without a row. A daemon deletes them when it starts.
+func (h *host) strayHomes() []Finding {
+	var list []Finding
+	for _, d := range []struct{ what, dir string }{
+		{"container directory", filepath.Join(h.DataRoot, "containers")},
+		{"writable layer", filepath.Join(h.DataRoot, "layers", "c")},
+	} {
+		entries, err := os.ReadDir(d.dir)
+		if err != nil {
+			continue
+		}
+		for _, e := range entries {
+			id := e.Name()
+			if len(id) != 64 || !containerID.MatchString(id) {
+				continue
+			}
+			if _, known := h.stock.containers[id]; known {
+				continue
+			}
+			path := filepath.Join(d.dir, id)
+			if _, err := os.Lstat(path); err != nil { // removed meanwhile
+				continue
+			}
+			try := "the next start of the daemon deletes it"
+			if h.daemon.pid != 0 {
+				try = fmt.Sprintf("kill %d && kist ps: the next start of the daemon deletes it (containers go on)", h.daemon.pid)
+			}
+			list = append(list, warn(d.what, path+" belongs to "+h.ended(id), try))
+		}
+	}
+	return list
+}
