@@ -7,7 +7,7 @@ COMMIT ?= $(shell git rev-parse --short HEAD 2>/dev/null)
 LDFLAGS = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 BUILD = $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 
-.PHONY: build clients test unit e2e race lint bench fuzz demo deps images cross static tidy help install
+.PHONY: build clients test unit e2e race lint bench fuzz demo deps images cross static tidy help install deb reference
 
 build: ## bin/kist, bin/kistd and bin/kist-compose
 	@mkdir -p bin
@@ -62,5 +62,11 @@ static: build ## the programs need no library
 tidy: ## go.mod lists what is used
 	$(GO) mod tidy -diff
 
-install: build ## into PREFIX/bin (default /usr/local)
-	install -D -m 755 -t $(DESTDIR)$(or $(PREFIX),/usr/local)/bin bin/kist bin/kistd bin/kist-compose
+install: build ## everything into PREFIX (default /usr/local), below DESTDIR: programs, man pages, completions, units
+	@DESTDIR="$(DESTDIR)" PREFIX="$(or $(PREFIX),/usr/local)" VERSION="$(VERSION)" GO="$(GO)" scripts/install
+
+deb: ## a Debian package in bin/
+	@VERSION="$(VERSION)" COMMIT="$(COMMIT)" GO="$(GO)" scripts/deb
+
+reference: build ## docs/reference, from the commands
+	$(GO) run ./internal/manual/cmd/manual -reference docs/reference -kistd bin/kistd

@@ -97,8 +97,8 @@ func TestMove(t *testing.T) {
 	}
 	rows := map[string][]*row{}
 	for round := range 2 {
-		for _, w := range ways {
-			to := elsewhere(t, k, fmt.Sprintf("%.4s-%d", w.name, round))
+		for n, w := range ways {
+			to := elsewhere(t, k, fmt.Sprintf("to-%d-%d", n, round))
 			for i, image := range []string{first, second} {
 				title := []string{"an image of 281 MB in gzip layers and 64 MB on top, to an empty store", "the same with one byte changed in the 64 MB"}[i]
 				r := &row{name: w.name}

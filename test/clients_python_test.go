@@ -48,9 +48,10 @@ func TestComposeV1(t *testing.T) {
 	compose("stop", "-t", "1")
 	compose("start")
 	b.done("scale, pause, restart, events, top, images, kill, rm, stop, start")
+	compose("exec", "-T", "page", "sh", "-c", "echo written >/kept/file")
 	b.env = append(b.env, "MODE=other")
 	compose("up", "-d")
-	b.want("exec", compose("exec", "-T", "page", "sh", "-c", "echo $MODE"), "^other$")
+	b.want("exec", compose("exec", "-T", "page", "sh", "-c", "echo $MODE; cat /kept/file"), "^other$", "^written$")
 	b.done("up with a changed service")
 	compose("down", "-v", "-t", "1", "--rmi", "local")
 	if left := b.run("kist", "ps", "-aq") + b.run("kist", "volume", "ls", "-q") + b.run("kist", "network", "ls", "-q", "--filter", "type=custom"); left != "" {

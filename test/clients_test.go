@@ -103,16 +103,6 @@ func (b *bench) run(name string, args ...string) string {
 	return out
 }
 
-// fails runs a program that must fail, and returns all it wrote.
-func (b *bench) fails(name string, args ...string) string {
-	b.t.Helper()
-	out, bad, err := b.try(name, args...)
-	if err == nil {
-		b.t.Fatalf("%s %s: should fail\n%s%s", filepath.Base(name), strings.Join(args, " "), out, bad)
-	}
-	return out + bad
-}
-
 // write replaces a file of the project.
 func (b *bench) write(name, text string) {
 	b.t.Helper()

@@ -296,3 +296,102 @@ func TestAPIVersions(t *testing.T) {
 		t.Errorf("wait: %d %s", a.status, a.body)
 	}
 }
+
+// TestAPINulls sends null, empty and huge values where Docker's types have pointers, lists and maps: they are refused or taken for
+// nothing, and nothing fails inside.
+func TestAPINulls(t *testing.T) {
+	c := newAPI(t)
+	const create = "/containers/create"
+	image := `"Image":"kist.test/busybox","Cmd":["true"],`
+	for _, r := range []struct{ path, body string }{
+		{create, `{` + image + `"HostConfig":null,"NetworkingConfig":null}`},
+		{create, `{` + image + `"Healthcheck":null,"Volumes":null,"ExposedPorts":null,"Labels":null,"Env":null,"Entrypoint":null}`},
+		{create, `{` + image + `"Healthcheck":{"Test":null}}`},
+		{create, `{` + image + `"Healthcheck":{"Test":[]}}`},
+		{create, `{` + image + `"Healthcheck":{"Test":["CMD"]}}`},
+		{create, `{` + image + `"Healthcheck":{"Test":["CMD","x"],"Interval":-1}}`},
+		{create, `{` + image + `"Env":[null,"","=","=x"]}`},
+		{create, `{` + image + `"Volumes":{"":{},"/":{},"x":{}}}`},
+		{create, `{` + image + `"ExposedPorts":{"":{}}}`},
+		{create, `{` + image + `"ExposedPorts":{"0/tcp":{}}}`},
+		{create, `{` + image + `"Entrypoint":[""],"User":"::"}`},
+		{create, `{` + image + `"HostConfig":{"Ulimits":[null]}}`},
+		{create, `{` + image + `"HostConfig":{"BlkioWeightDevice":[null]}}`},
+		{create, `{` + image + `"HostConfig":{"BlkioDeviceReadBps":[null]}}`},
+		{create, `{` + image + `"HostConfig":{"Mounts":[null]}}`},
+		{create, `{` + image + `"HostConfig":{"Mounts":[{}]}}`},
+		{create, `{` + image + `"HostConfig":{"Mounts":[{"Type":"volume","Target":"/x","VolumeOptions":{"DriverConfig":{}}}]}}`},
+		{create, `{` + image + `"HostConfig":{"Mounts":[{"Type":"tmpfs","Target":"/x","TmpfsOptions":{"SizeBytes":-1,"Mode":4294967295}}]}}`},
+		{create, `{` + image + `"HostConfig":{"Mounts":[{"Type":"bind","Source":"","Target":"/x"}]}}`},
+		{create, `{` + image + `"HostConfig":{"Binds":[null,"",":","::","/a:","a:b"]}}`},
+		{create, `{` + image + `"HostConfig":{"Devices":[{}]}}`},
+		{create, `{` + image + `"HostConfig":{"DeviceRequests":[{}]}}`},
+		{create, `{` + image + `"HostConfig":{"DeviceCgroupRules":["",null]}}`},
+		{create, `{` + image + `"HostConfig":{"PortBindings":{"80/tcp":null,"":[{}]}}}`},
+		{create, `{` + image + `"HostConfig":{"PortBindings":{"80/tcp":[null]}}}`},
+		{create, `{` + image + `"HostConfig":{"PortBindings":{"80/tcp":[{"HostPort":"-1"}]}}}`},
+		{create, `{` + image + `"HostConfig":{"LogConfig":{"Type":"json-file","Config":{"max-size":"-1","max-file":"0"}}}}`},
+		{create, `{` + image + `"HostConfig":{"LogConfig":null,"RestartPolicy":null}}`},
+		{create, `{` + image + `"HostConfig":{"RestartPolicy":{"Name":"on-failure","MaximumRetryCount":-5}}}`},
+		{create, `{` + image + `"HostConfig":{"Links":["",":",null]}}`},
+		{create, `{` + image + `"HostConfig":{"VolumesFrom":["",":ro"]}}`},
+		{create, `{` + image + `"HostConfig":{"NetworkMode":"container:"}}`},
+		{create, `{` + image + `"HostConfig":{"PidMode":"container:","IpcMode":"container:"}}`},
+		{create, `{` + image + `"HostConfig":{"ExtraHosts":["","a",":"],"Dns":[""],"DnsSearch":[""]}}`},
+		{create, `{` + image + `"HostConfig":{"Sysctls":{"":""},"Tmpfs":{"":""},"StorageOpt":{"":""},"Annotations":{"":""}}}`},
+		{create, `{` + image + `"HostConfig":{"SecurityOpt":["","=",":","seccomp=","seccomp={","no-new-privileges:maybe"]}}`},
+		{create, `{` + image + `"HostConfig":{"CapAdd":["",null],"CapDrop":["NO_SUCH"]}}`},
+		{create, `{` + image + `"HostConfig":{"Memory":-1,"MemorySwap":-5,"NanoCpus":9223372036854775807,"CpuPeriod":-1,"PidsLimit":-9,"ShmSize":9223372036854775807}}`},
+		{create, `{` + image + `"HostConfig":{"CpusetCpus":"0-","CpusetMems":"x","OomScoreAdj":100000,"BlkioWeight":65535}}`},
+		{create, `{` + image + `"HostConfig":{"GroupAdd":["",null],"UsernsMode":"x","UTSMode":"x","CgroupnsMode":"x","Isolation":"x","Runtime":"x"}}`},
+		{create, `{` + image + `"NetworkingConfig":{"EndpointsConfig":null}}`},
+		{create, `{` + image + `"NetworkingConfig":{"EndpointsConfig":{"bridge":null}}}`},
+		{create, `{` + image + `"NetworkingConfig":{"EndpointsConfig":{"":{},"nosuch":null}}}`},
+		{create, `{` + image + `"NetworkingConfig":{"EndpointsConfig":{"bridge":{"IPAMConfig":null,"Links":[null],"Aliases":[null,""],"DriverOpts":null}}}}`},
+		{create, `{` + image + `"NetworkingConfig":{"EndpointsConfig":{"bridge":{"IPAMConfig":{"IPv4Address":"1.2.3"}}}}}`},
+		{create, `{"Image":"` + strings.Repeat("x", 1<<13) + `"}`},
+		{create + "?name=" + strings.Repeat("x", 1<<16), `{` + image + `"Labels":{}}`},
+		{"/v1.24" + create, `{` + image + `"HostConfig":{"KernelMemory":1,"CpuRealtimePeriod":-1,"DiskQuota":5},"MacAddress":""}`},
+		{"/containers/up/update", `{"RestartPolicy":null,"Ulimits":[null],"BlkioWeightDevice":[null]}`},
+		{"/containers/up/update", `{"BlkioDeviceReadBps":[],"PublishAdd":{"80/tcp":null},"PublishRemove":null}`},
+		{"/containers/up/exec", `{"Cmd":[null]}`},
+		{"/containers/up/exec", `{"Cmd":[""],"Env":[null],"User":":","WorkingDir":"../x","ConsoleSize":[0,0],"DetachKeys":","}`},
+		{"/networks/create", `{"Name":"","IPAM":null}`},
+		{"/networks/create", `{"Name":"n1","IPAM":{"Config":[{}]}}`},
+		{"/networks/create", `{"Name":"n2","IPAM":{"Config":[null]},"ConfigFrom":null,"Options":null,"Labels":null}`},
+		{"/networks/create", `{"Name":"n3","IPAM":{"Config":[{"Subnet":"10.0.0.0/33"}]}}`},
+		{"/networks/create", `{"Name":"n4","IPAM":{"Config":[{"Subnet":"10.99.0.0/24","Gateway":"10.98.0.1","IPRange":"10.97.0.0/16","AuxiliaryAddresses":{"a":"x"}}]}}`},
+		{"/networks/bridge/connect", `{}`},
+		{"/networks/bridge/connect", `{"Container":"up","EndpointConfig":null}`},
+		{"/networks/bridge/disconnect", `{"Container":""}`},
+		{"/volumes/create", `{"Name":"` + strings.Repeat("v", 5000) + `"}`},
+		{"/volumes/create", `{"Driver":"","DriverOpts":{"":""},"Labels":{"":""},"ClusterVolumeSpec":{}}`},
+		{"/commit?container=up", `null`},
+		{"/commit?container=up", `{"ExposedPorts":{"x":{}},"Healthcheck":{}}`},
+		{"/commit?container=up&changes=NOSUCH+x&changes=", `{}`},
+		{"/auth", `{"serveraddress":"http://[::1"}`},
+		{"/auth", `null`},
+		{"/build?buildargs=null&labels=null&cachefrom=null&ulimits=[null]&extrahosts=&shmsize=-1&memory=x", ``},
+		{"/build?version=3", ``},
+		{"/build?networkmode=host&platform=&target=x&outputs=[null]", ``},
+	} {
+		a := c.do("POST", r.path, r.body)
+		if a.status == 500 {
+			t.Errorf("%.80s %.200s: %d %s", r.path, r.body, a.status, a.body)
+		}
+		if bad := a.wellFormed(); a.status >= 400 && bad != "" {
+			t.Errorf("%.80s %.200s: %s: %d %.200s", r.path, r.body, bad, a.status, a.body)
+		}
+		if id := (&reply{body: []byte(a.body)}).field("Id"); a.status == 201 && r.path == create {
+			if s := c.do("POST", "/containers/"+id+"/start", ""); s.status == 500 && !strings.Contains(s.body, "message") {
+				t.Errorf("start of %.200s: %d %s", r.body, s.status, s.body)
+			}
+		}
+	}
+	if out := c.log(); strings.Contains(out, "panic") {
+		t.Errorf("the daemon's log tells of a panic:\n%s", out)
+	}
+	if a := c.do("GET", "/_ping", ""); a.body != "OK" {
+		t.Errorf("ping: %+v", a)
+	}
+}

@@ -327,14 +327,16 @@ func proveStats(p *prover) {
 			p.t.Errorf("%s", raw)
 		}
 	}
-	r := p.stream("GET /containers/{id}/stats", "/containers/"+id+"/stats")
-	for i := range 2 {
-		line, err := r.ReadBytes('\n')
-		if err != nil {
-			p.t.Fatal(err)
-		}
-		if i > 0 {
-			check(line)
+	if p.prefix == "" { // The same in all versions, and it takes its time.
+		r := p.stream("GET /containers/{id}/stats", "/containers/"+id+"/stats")
+		for i := range 2 {
+			line, err := r.ReadBytes('\n')
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			if i > 0 {
+				check(line)
+			}
 		}
 	}
 	check(p.do("GET /containers/{id}/stats", "/containers/"+id+"/stats?stream=0", "", 200).body)
@@ -344,7 +346,7 @@ func proveStats(p *prover) {
 		p.t.Errorf("one sample took %v", d)
 	}
 	p.do("GET /containers/{id}/stats", "/containers/nosuch/stats?stream=0", "", 404)
-	p.do("GET /containers/{id}/stats", "/containers/"+p.create("")+"/stats?stream=0", "", 200)
+	p.do("GET /containers/{id}/stats", "/containers/"+p.create("")+"/stats?stream=0&one-shot=1", "", 200)
 }
 
 // proveAttach attaches to containers with and without a terminal, upgraded and not, and half-closes.

@@ -199,3 +199,61 @@ func field(t *testing.T, raw string, path ...string) string {
 	r := reply{body: []byte(raw)}
 	return r.field(path...)
 }
+
+// TestComposeOnItsSocket has docker compose bring a project up, use it and take it down by the socket that is limited to it.
+func TestComposeOnItsSocket(t *testing.T) {
+	compose := testbed.Tool("docker-compose")
+	if compose == "" {
+		t.Skip("skip: docker compose is not built; run scripts/clients")
+	}
+	h := testbed.NewHost(t)
+	socket, dir := filepath.Join(h.Dir, "shop.sock"), filepath.Join(h.Dir, "shop")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	text := `
+name: shop
+services:
+  web:
+    image: ` + busybox + `
+    command: ["sh", "-c", "trap exit TERM; while :; do sleep 0.1; done"]
+    volumes: ["data:/data", "` + dir + `:/b:ro"]
+    healthcheck: {test: ["CMD", "test", "-e", "/b/compose.yaml"], interval: 100ms}
+    secrets: [word]
+  job:
+    image: ` + busybox + `
+    command: ["sh", "-c", "getent hosts web || nslookup web; echo done"]
+    depends_on: {web: {condition: service_healthy}}
+volumes: {data: {}}
+secrets: {word: {environment: WORD}}
+`
+	if err := os.WriteFile(filepath.Join(dir, "compose.yaml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.StartDaemon("--socket", "path="+socket+",project=shop,bind="+dir+":ro")
+	h.Run("kist", "load", "-q", "-i", testbed.Recipes()["busybox"].MustArchive(t))
+	run := func(args ...string) (string, error) {
+		cmd := h.Command(compose, append([]string{"-f", filepath.Join(dir, "compose.yaml")}, args...)...)
+		cmd.Env = append(cmd.Environ(), "DOCKER_HOST=unix://"+socket, "WORD=secret")
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	for _, step := range []struct{ args, words string }{
+		{"up -d --scale web=2", "Started"},
+		{"ps -a", "shop-web-2"},
+		{"logs job", "done"},
+		{"exec -T web cat /run/secrets/word", "secret"},
+		{"restart -t 1 web", ""},
+		{"down -v -t 1", "Removed"},
+	} {
+		if out, err := run(strings.Fields(step.args)...); err != nil || !strings.Contains(out, step.words) {
+			t.Fatalf("compose %s: %v\n%s", step.args, err, out)
+		}
+	}
+	if out, err := run("-p", "bank", "up", "-d"); err == nil || !strings.Contains(out, "limited to the project shop") {
+		t.Errorf("another project by this socket: %v\n%s", err, out)
+	}
+	if out := h.Run("kist", "ps", "-aq"); out != "" {
+		t.Errorf("left behind: %s", out)
+	}
+}

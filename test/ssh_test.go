@@ -56,7 +56,7 @@ PasswordAuthentication no
 PidFile none
 SetEnv PATH=%[2]s:/usr/bin:/bin KIST_EXEC_ROOT=%[3]s KIST_DATA_ROOT=%[4]s
 `, dir, r.bin, filepath.Dir(h.Socket()), filepath.Join(h.Dir, "data")))
-	r.write(filepath.Join(dir, "config"), fmt.Sprintf("IdentityFile %[1]s/user\nIdentitiesOnly yes\nStrictHostKeyChecking no\nUserKnownHostsFile %[1]s/known\nLogLevel ERROR\n", dir))
+	r.write(filepath.Join(dir, "config"), fmt.Sprintf("IdentityFile %[1]s/user\nIdentitiesOnly yes\nStrictHostKeyChecking no\nUserKnownHostsFile %[1]s/known\nLogLevel ERROR\nKexAlgorithms curve25519-sha256\n", dir))
 	r.write(filepath.Join(client, "ssh"), fmt.Sprintf("#!/bin/sh\nexec /usr/bin/ssh -F %s/config \"$@\"\n", dir))
 	r.path = client + ":" + testbed.Bin() + ":/usr/bin:/bin"
 	r.installs("kist")
@@ -195,7 +195,7 @@ func TestContexts(t *testing.T) {
 	}
 	r.wants("far", nil, "kist", "context", "rm", "-f", "far")
 	r.wants("default", nil, "kist", "context", "show")
-	if _, errOut, err := r.try([]string{"DOCKER_HOST=ssh://nobody@127.0.0.1:2222"}, "kist", "ps"); err == nil || !strings.Contains(errOut, "ssh: ") {
+	if _, errOut, err := r.try([]string{"DOCKER_HOST=ssh://nobody@127.0.0.1:2222"}, "kist", "ps"); err == nil || !strings.Contains(errOut, "Permission denied") {
 		t.Errorf("a user who may not: %v, %s", err, errOut)
 	}
 }

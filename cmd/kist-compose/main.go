@@ -8,6 +8,7 @@ package main
 
 import (
 	"os"
+	"runtime/debug"
 
 	"github.com/kistdev/kist/internal/cli"
 	"github.com/kistdev/kist/internal/compose"
@@ -17,6 +18,8 @@ import (
 var version = "0.1.0-dev"
 
 func main() {
+	// It ends before what is saved would matter.
+	debug.SetGCPercent(400)
 	cli.Version = version
 	os.Exit(compose.Main(os.Args[1:]))
 }

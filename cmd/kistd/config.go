@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -45,6 +46,9 @@ type config struct {
 	TLSKey       string            `json:"tlskey"`
 	Sockets      []socketConfig    `json:"sockets"`
 	AccessLog    string            `json:"access-log"`
+
+	// front is the socket for whole commands, if systemd has passed one.
+	front *net.UnixListener
 
 	showVersion, teardown bool
 	// file is the configuration file that was asked for, and then the one that was read; empty without one.

@@ -18,7 +18,6 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
-	"github.com/coreos/go-systemd/v22/activation"
 	"golang.org/x/sys/unix"
 
 	"github.com/kistdev/kist/internal/fault"
@@ -47,10 +46,7 @@ func listen(c *config) (all []net.Listener, err error) {
 		case "tcp":
 			ls, err = one(listenTCP(address, c))
 		case "fd":
-			ls, err = activation.Listeners()
-			if err == nil && len(ls) == 0 {
-				err = errors.New("systemd has passed no socket")
-			}
+			ls, err = listenPassed(c)
 		default:
 			err = fmt.Errorf("unknown scheme %q", scheme)
 		}
@@ -107,6 +103,9 @@ func one(l net.Listener, err error) ([]net.Listener, error) { return []net.Liste
 // listenFront opens the socket for whole commands, beside the one of the API that it stands for: a daemon that does not serve
 // that has none.
 func listenFront(c *config) (*net.UnixListener, error) {
+	if c.front != nil {
+		return c.front, nil
+	}
 	if !slices.Contains(c.Hosts, "unix://"+filepath.Join(c.ExecRoot, "kist.sock")) {
 		return nil, nil
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -137,5 +138,26 @@ func TestRotation(t *testing.T) {
 	}
 	if last := read(t, path); last[len(last)-1].Path != "/49" {
 		t.Errorf("the last line is %+v", last[len(last)-1])
+	}
+}
+
+// BenchmarkHandler is what a noted call costs its caller more than one that is not.
+func BenchmarkHandler(b *testing.B) {
+	l, err := Open(Options{Path: filepath.Join(b.TempDir(), "log")})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	plain := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	for name, h := range map[string]http.Handler{"noted": l.Handler(plain, false), "plain": plain} {
+		b.Run(name, func(b *testing.B) {
+			near, far := net.Pipe()
+			defer near.Close()
+			defer far.Close()
+			for b.Loop() {
+				r := httptest.NewRequestWithContext(WithPeer(WithSocket(context.Background(), "s"), near), http.MethodPost, "/containers/x/start", nil)
+				h.ServeHTTP(httptest.NewRecorder(), r)
+			}
+		})
 	}
 }

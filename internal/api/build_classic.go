@@ -199,6 +199,9 @@ func (b *classicBuild) readMaps(r *request) error {
 		b.CacheFrom = append(b.CacheFrom, buildmsg.Option{Type: "registry", Attrs: map[string]string{"ref": ref}})
 	}
 	for _, u := range limits {
+		if u == nil {
+			return fmt.Errorf("ulimits: null in the list: %w", errdefs.ErrInvalidArgument)
+		}
 		b.Ulimits = append(b.Ulimits, u.String())
 	}
 	return nil

@@ -145,7 +145,7 @@ func TestClassicParameters(t *testing.T) {
 	}
 	for _, query := range []string{
 		"t=UPPER", "t=a@sha256:" + strings.Repeat("0", 64), "buildargs=x", "labels=[]", "shmsize=x", "squash=1", "version=3", "outputs=[]x", "networkmode=container:x",
-		"isolation=hyperv", `securityopt=["a"]`, "ulimits={}",
+		"isolation=hyperv", `securityopt=["a"]`, "ulimits={}", "ulimits=[null]",
 	} {
 		if _, err := read(query, ""); err == nil {
 			t.Errorf("%s: taken", query)

@@ -3,7 +3,9 @@ package api
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
@@ -34,6 +36,9 @@ func decodeCreate(v version, raw []byte) (container.CreateRequest, error) {
 	}
 	if req.HostConfig == nil {
 		req.HostConfig = new(container.HostConfig)
+	}
+	if err := asOf(v, &req); err != nil {
+		return req, err
 	}
 	if body.MacAddress != "" && v < 52 {
 		return req, setMAC(&req, body.MacAddress)
@@ -119,6 +124,12 @@ func inspectFor(v version, resp *engine.Inspection) any {
 		*container.NetworkSettings
 		legacyNetwork
 	}
+	if v < 48 {
+		resp.ImageManifestDescriptor = nil
+	}
+	if v < 45 {
+		resp.NetworkSettings = withShortAlias(resp)
+	}
 	old := settings{NetworkSettings: resp.NetworkSettings}
 	if ep := resp.NetworkSettings.Networks[network.NetworkBridge]; ep != nil {
 		old.legacyNetwork = legacyNetwork{
@@ -131,6 +142,43 @@ func inspectFor(v version, resp *engine.Inspection) any {
 		*engine.Inspection
 		NetworkSettings settings
 	}{resp, old}
+}
+
+// withShortAlias adds the short id, and the host name, to the aliases on networks of users.
+func withShortAlias(resp *engine.Inspection) *container.NetworkSettings {
+	s := *resp.NetworkSettings
+	s.Networks = maps.Clone(s.Networks)
+	for name, ep := range s.Networks {
+		if ep == nil || !container.NetworkMode(name).IsUserDefined() {
+			continue
+		}
+		more := *ep
+		more.Aliases = slices.Clone(ep.Aliases)
+		for _, alias := range []string{resp.ID[:min(12, len(resp.ID))], resp.Config.Hostname} {
+			if alias != "" && !slices.Contains(more.Aliases, alias) {
+				more.Aliases = append(more.Aliases, alias)
+			}
+		}
+		s.Networks[name] = &more
+	}
+	return &s
+}
+
+// listedFor takes from a list of containers what the version did not have.
+func listedFor(v version, list []engine.Summary) []engine.Summary {
+	if v >= 52 {
+		return list
+	}
+	for i := range list {
+		list[i].Health = nil
+		if v < 48 {
+			list[i].ImageManifestDescriptor = nil
+		}
+		if v < 46 {
+			list[i].HostConfig.Annotations = nil
+		}
+	}
+	return list
 }
 
 func text(a netip.Addr) string {

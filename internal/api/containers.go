@@ -60,7 +60,7 @@ func (s *Server) containerList(w http.ResponseWriter, r *request) error {
 	if list == nil {
 		list = []engine.Summary{}
 	}
-	return writeJSON(w, http.StatusOK, list)
+	return writeJSON(w, http.StatusOK, listedFor(r.version, list))
 }
 
 func (s *Server) containerCreate(w http.ResponseWriter, r *request) error {
@@ -160,7 +160,11 @@ func (s *Server) containerStart(w http.ResponseWriter, r *request) error {
 
 func stopOptions(r *request) (engine.StopOptions, error) {
 	t, err := r.integer("t")
-	return engine.StopOptions{Signal: r.query().Get("signal"), Timeout: t}, err
+	o := engine.StopOptions{Timeout: t}
+	if r.version >= 42 {
+		o.Signal = r.query().Get("signal")
+	}
+	return o, err
 }
 
 func (s *Server) containerStop(w http.ResponseWriter, r *request) error {
@@ -222,13 +226,20 @@ type updateRequest struct {
 
 func (s *Server) containerUpdate(w http.ResponseWriter, r *request) error {
 	var c updateRequest
-	if err := r.decode(&c, false); err != nil {
+	err := r.decode(&c, false)
+	if err == nil {
+		err = noNulls(c.Resources)
+	}
+	if err != nil {
 		return err
 	}
 	if to := r.scope(); to != nil {
 		if err := to.Update(c.UpdateConfig); err != nil {
 			return err
 		}
+	}
+	if r.version < 55 {
+		c.BlkioWeightDevice, c.BlkioDeviceReadBps, c.BlkioDeviceWriteBps, c.BlkioDeviceReadIOps, c.BlkioDeviceWriteIOps = nil, nil, nil, nil, nil
 	}
 	var resp container.UpdateResponse
 	ports := len(c.PublishAdd)+len(c.PublishRemove) > 0
@@ -238,7 +249,6 @@ func (s *Server) containerUpdate(w http.ResponseWriter, r *request) error {
 		}
 	}
 	if !ports || !reflect.ValueOf(c.UpdateConfig).IsZero() {
-		var err error
 		if resp, err = s.Containers.Update(r.Context(), r.PathValue("id"), c.UpdateConfig); err != nil {
 			return err
 		}
@@ -274,6 +284,9 @@ func (s *Server) containerResize(w http.ResponseWriter, r *request) error {
 // containerWait answers with the headers at once, since API 1.30: clients start the container when they have them.
 func (s *Server) containerWait(w http.ResponseWriter, r *request) error {
 	condition := container.WaitCondition(r.query().Get("condition"))
+	if r.version < 30 {
+		condition = ""
+	}
 	switch condition {
 	case "":
 		condition = container.WaitConditionNotRunning

@@ -77,7 +77,9 @@ var classes = []error{
 func message(err error) string {
 	text := err.Error()
 	for _, c := range classes {
-		text = strings.TrimSuffix(text, ": "+c.Error())
+		if errors.Is(err, c) { // The kernel's "invalid argument" is no class.
+			text = strings.TrimSuffix(text, ": "+c.Error())
+		}
 	}
 	return text
 }

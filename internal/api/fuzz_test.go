@@ -29,7 +29,7 @@ import (
 // deserted is an engine without a container: what asks for one by name is told so.
 type deserted struct{ containers }
 
-var errDeserted = fmt.Errorf("No such container: %w", errdefs.ErrNotFound)
+var errDeserted = fmt.Errorf("no such container: %w", errdefs.ErrNotFound)
 
 func (deserted) Create(context.Context, string, *ocispec.Platform, container.CreateRequest) (container.CreateResponse, error) {
 	return container.CreateResponse{}, errDeserted

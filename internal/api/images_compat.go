@@ -24,11 +24,8 @@ func imagesFor(v version, list []imagetypes.Summary) any {
 	old := make([]listedImage, len(list))
 	for i, sum := range list {
 		sum.Containers = -1
-		if v < 43 && len(sum.RepoTags) == 0 {
-			sum.RepoTags = []string{"<none>:<none>"}
-		}
-		if v < 43 && len(sum.RepoDigests) == 0 {
-			sum.RepoDigests = []string{"<none>@<none>"}
+		if v < 43 && len(sum.RepoTags) == 0 && len(sum.RepoDigests) == 0 {
+			sum.RepoTags, sum.RepoDigests = []string{"<none>:<none>"}, []string{"<none>@<none>"}
 		}
 		old[i] = listedImage{sum, sum.Size}
 	}
@@ -103,7 +100,9 @@ func imageFor(v version, resp *imagetypes.InspectResponse) (any, error) {
 		Container       string
 		ContainerConfig imageConfig
 	}
-	oldest := withContainer{always: out}
+	// Images of today tell of no container that they were made in. docker-compose 1 looks there for the volumes that it is to keep
+	// when it makes a container anew, so it gets what the image says.
+	oldest := withContainer{always: out, ContainerConfig: old}
 	if v == 44 {
 		return oldest, nil
 	}

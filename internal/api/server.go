@@ -58,9 +58,11 @@ type Config struct {
 // Server is an http.Handler for Docker's API.
 type Server struct {
 	Config
-	mux   *http.ServeMux
-	wants wants
-	sent  sentFiles
+	mux *http.ServeMux
+	// patterns are those of all routes.
+	patterns []string
+	wants    wants
+	sent     sentFiles
 }
 
 // New builds the routes.
@@ -96,6 +98,7 @@ type handler func(w http.ResponseWriter, r *request) error
 
 // handle adds a route. The pattern is one of http.ServeMux without the version prefix.
 func (s *Server) handle(pattern string, h handler) {
+	s.patterns = append(s.patterns, pattern)
 	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		req := &request{r, versionOf(r.Context())}
 		tracked := &tracker{ResponseWriter: w}

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -297,7 +298,7 @@ func TestStreamBeginsAfterTheBody(t *testing.T) {
 			t.Fatal(err)
 		}
 		fmt.Fprintf(conn, "POST /v1.42/containers/x/attach HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n%s\r\n\r\n%sfirst", head, body)
-		if _, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil { //nolint:bodyclose // the connection is the body
+		if _, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil {
 			t.Fatal(err)
 		}
 		s := <-streams
@@ -428,5 +429,55 @@ func TestEvents(t *testing.T) {
 func TestBar(t *testing.T) {
 	if got, want := bar(5, 10), "["+strings.Repeat("=", 25)+">"+strings.Repeat(" ", 25)+"]  5B/10B"; got != want {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// TestCreateAsOf: a request means what it meant in its version.
+func TestCreateAsOf(t *testing.T) {
+	body := func(host string) string { return `{"Image":"a","HostConfig":{` + host + `}}` }
+	for _, tc := range []struct {
+		v     version
+		body  string
+		fault string
+		check func(h *container.HostConfig) bool
+	}{
+		{24, body(""), "", func(h *container.HostConfig) bool { return h.IpcMode == "shareable" }},
+		{40, body(""), "", func(h *container.HostConfig) bool { return h.IpcMode == "" }},
+		{40, body(`"PidsLimit":0`), "", func(h *container.HostConfig) bool { return h.PidsLimit == nil }},
+		{41, body(`"PidsLimit":0`), "", func(h *container.HostConfig) bool { return h.PidsLimit != nil }},
+		{42, body(`"Annotations":{"a":"b"}`), "", func(h *container.HostConfig) bool { return h.Annotations == nil }},
+		{43, body(`"Annotations":{"a":"b"}`), "", func(h *container.HostConfig) bool { return h.Annotations["a"] == "b" }},
+		{41, body(`"Mounts":[{"Type":"volume","Target":"/x","BindOptions":{"Propagation":"shared"}}]`), "", func(h *container.HostConfig) bool { return h.Mounts[0].BindOptions == nil }},
+		{43, body(`"Mounts":[{"Type":"bind","Source":"/a","Target":"/x","ReadOnly":true}]`), "", func(h *container.HostConfig) bool { return h.Mounts[0].BindOptions.ReadOnlyNonRecursive }},
+		{44, body(`"Mounts":[{"Type":"bind","Source":"/a","Target":"/x","ReadOnly":true}]`), "", func(h *container.HostConfig) bool { return h.Mounts[0].BindOptions == nil }},
+		{43, body(`"Mounts":[{"Type":"bind","BindOptions":{"ReadOnlyForceRecursive":true}}]`), "needs API v1.44", nil},
+		{44, body(`"Mounts":[{"Type":"volume","VolumeOptions":{"Subpath":"x"}}]`), "needs API v1.45", nil},
+		{47, body(`"Mounts":[{"Type":"image"}]`), "needs API v1.48", nil},
+		{55, body(`"Umask":18`), "", func(h *container.HostConfig) bool { return h.Umask == nil }},
+		{43, `{"Image":"a","NetworkingConfig":{"EndpointsConfig":{"a":{},"b":{}}}}`, "multiple network endpoints", nil},
+		{56, body(`"Ulimits":[null]`), "null in a list", nil},
+	} {
+		req, err := decodeCreate(tc.v, []byte(tc.body))
+		switch {
+		case tc.fault == "" && err != nil, tc.fault != "" && (err == nil || !strings.Contains(err.Error(), tc.fault)):
+			t.Errorf("v%s %s: %v, want %q", tc.v, tc.body, err, tc.fault)
+		case tc.check != nil && !tc.check(req.HostConfig):
+			t.Errorf("v%s %s: %+v", tc.v, tc.body, req.HostConfig)
+		}
+	}
+}
+
+// TestRights: each right is that of a route, and what the method says changes something is no reading.
+func TestRights(t *testing.T) {
+	s := newServer(t, &fake{})
+	for pattern, can := range rights {
+		if !slices.Contains(s.patterns, pattern) {
+			t.Errorf("%s: no such route", pattern)
+		}
+		method, _, _ := strings.Cut(pattern, " ")
+		changes := method == http.MethodPost || method == http.MethodPut || method == http.MethodDelete
+		if changes && can.reads != nil && pattern != "POST /containers/{id}/wait" && pattern != "POST /containers/{id}/attach" {
+			t.Errorf("%s is said to read only", pattern)
+		}
 	}
 }

@@ -211,6 +211,9 @@ func (s *Server) execCreate(w http.ResponseWriter, r *request) error {
 	if err := r.decode(&req, false); err != nil {
 		return err
 	}
+	if r.version < 42 {
+		req.ConsoleSize = nil
+	}
 	if len(req.Cmd) == 0 {
 		return fmt.Errorf("No exec command specified: %w", errdefs.ErrInvalidArgument) //nolint:staticcheck // docker's words
 	}
@@ -232,6 +235,9 @@ func (s *Server) execStart(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	o := engine.ExecStartOptions{Detach: req.Detach, TTY: req.Tty, ConsoleSize: req.ConsoleSize}
+	if r.version < 42 {
+		o.ConsoleSize = nil
+	}
 	if !req.Detach {
 		o.Hijack = hijack(w, r)
 		if strings.HasPrefix(r.UserAgent(), "kist/") { // Others' users know docker's line.

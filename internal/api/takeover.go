@@ -28,6 +28,13 @@ func (s *Server) containerTakeover(w http.ResponseWriter, r *request) error {
 	if t.From == "" {
 		return fmt.Errorf("From is missing: %w", errdefs.ErrInvalidArgument)
 	}
+	if r.project() != nil {
+		from, err := s.objects(r).container(t.From)
+		if err != nil {
+			return err
+		}
+		t.From = from
+	}
 	err := s.Containers.Takeover(r.Context(), r.PathValue("id"), t.From, network.Takeover{Ports: t.Ports, Aliases: t.Aliases})
 	if err != nil {
 		return err

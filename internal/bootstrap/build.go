@@ -189,15 +189,20 @@ func (j *job) lay(root *sys.Root, p *unpacked, from *os.File) error {
 	return errors.Join(err, to.Close())
 }
 
-// split are the suites from before /bin and /lib were links into /usr.
-var split = []string{"etch", "lenny", "squeeze", "wheezy", "jessie", "stretch", "precise", "trusty", "xenial", "bionic"}
+// split are the suites from before /bin and /lib were links into /usr; splitWithoutSaying those that do not ask whether they are.
+var (
+	split              = []string{"etch", "lenny", "squeeze", "wheezy", "jessie", "stretch", "precise", "trusty", "xenial", "bionic"}
+	splitWithoutSaying = append(slices.Clone(split), "buster", "bullseye")
+)
+
+// names are those of the suite.
+func (j *job) names() []string { return []string{j.target.suite, j.archives[0].release.Codename} }
 
 // merged says whether /bin, /lib and others are links into /usr, as debootstrap decides it.
 func (j *job) merged() bool {
-	names := []string{j.target.suite, j.archives[0].release.Codename}
 	old := split
 	if j.target.variant == debian.Buildd {
-		old = append(slices.Clone(split), "buster", "bullseye", "bookworm")
+		old = append(slices.Clone(splitWithoutSaying), "bookworm")
 	}
-	return !slices.ContainsFunc(names, func(n string) bool { return slices.Contains(old, n) })
+	return !slices.ContainsFunc(j.names(), func(n string) bool { return slices.Contains(old, n) })
 }

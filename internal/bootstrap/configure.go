@@ -67,7 +67,7 @@ func (j *job) explainScript(err error, out *statusLog) error {
 	if !errors.As(err, &exit) {
 		return err
 	}
-	cause := fmt.Sprintf("its scripts ended with exit code %d", exit.Code)
+	cause := "one of their scripts failed"
 	if out.failed != "" {
 		cause = out.failed
 	}
@@ -75,8 +75,9 @@ func (j *job) explainScript(err error, out *statusLog) error {
 		cause += "; the kernel killed it for want of memory"
 	}
 	return &ScriptError{out.log.String(), &fault.Error{
-		Code: "bootstrap-configure", What: "cannot configure the packages of " + j.target.suite, Cause: cause,
-		Try: "see what was printed; --exclude for a package that does not do without the network or a service", Class: errdefs.ErrUnknown, Err: err,
+		Code: "bootstrap-configure", What: "cannot configure the packages of " + j.target.suite + ": " + cause,
+		Cause: fmt.Sprintf("the packages' scripts ended with exit code %d; the end of their output is above", exit.Code),
+		Try:   "see what was printed; --exclude for a package that does not do without the network or a service", Class: errdefs.ErrUnknown, Err: err,
 	}}
 }
 

@@ -247,15 +247,16 @@ func (f *fetcher) explain(u *url.URL, err error) error {
 		return err
 	case errors.Is(err, errDamaged):
 		return &fault.Error{
-			Code: "bootstrap-mirror-damaged", What: what, Cause: err.Error(), Err: err, Class: errdefs.ErrDataLoss,
-			Try: "again in some minutes, if the mirror is just being updated; else another --mirror",
+			Code: "bootstrap-mirror-damaged", What: what + ": " + err.Error(), Err: err, Class: errdefs.ErrDataLoss,
+			Cause: fmt.Sprintf("after %d attempts its size or its SHA256 sum is still another one", attempts),
+			Try:   "again in some minutes, if the mirror is just being updated; else another --mirror",
 		}
 	case errors.As(err, &status), errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%s: %w", what, err)
 	case errors.As(err, &dns):
-		return unreachable(what, "no address is known for "+dns.Name+": "+dns.Err, err)
+		return unreachable(what+": no address is known for "+dns.Name, dns.Err, err)
 	case f.isNetwork(err):
-		return unreachable(what, text(err), err)
+		return unreachable(what+": the mirror cannot be reached", text(err), err)
 	}
 	return fmt.Errorf("%s: %w", what, err)
 }

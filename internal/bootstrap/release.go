@@ -136,17 +136,21 @@ func (j *job) explainSignature(a *archive, where string, err error) error {
 		return err
 	}
 	f := &fault.Error{
-		Code: "bootstrap-signature", What: "cannot believe " + a.name(), Cause: sig.Error(), Class: errdefs.ErrPermissionDenied, Err: err,
+		Code: "bootstrap-signature", What: "cannot believe " + a.name() + ": the key that signed it is not known here",
+		Cause: fmt.Sprintf("it is signed by %s, which is not in %s", strings.Join(sig.Keys, ", "), where), Class: errdefs.ErrPermissionDenied, Err: err,
 	}
 	d := j.target.distro
 	switch {
 	case sig.Known, len(sig.Keys) == 0:
+		f.What = "cannot believe " + a.name() + ": it is not signed"
+		if sig.Known {
+			f.What = "cannot believe " + a.name() + ": its signature is not valid"
+		}
+		f.Cause = sig.Error()
 		f.Try = "another --mirror; --no-check-signature believes anybody"
 	case d.keyringPackage != "":
-		f.Cause = fmt.Sprintf("it is signed by %s, which is not in %s", strings.Join(sig.Keys, ", "), where)
 		f.Try = fmt.Sprintf("apt-get install %s (which has %s), or --keyring FILE", d.keyringPackage, d.keyring)
 	default:
-		f.Cause = fmt.Sprintf("it is signed by %s, which is not in %s", strings.Join(sig.Keys, ", "), where)
 		f.Try = "--keyring FILE with the key of that name"
 	}
 	return f
@@ -157,14 +161,14 @@ func (j *job) checkRelease(a *archive) error {
 	r := a.release
 	if base, _, _ := strings.Cut(a.suite, "/"); r.Suite != a.suite && r.Codename != a.suite && r.Codename != base && r.Suite != base {
 		return &fault.Error{
-			Code: "bootstrap-suite", What: "cannot believe " + a.name(),
+			Code: "bootstrap-suite", What: "cannot believe " + a.name() + ": it is another suite",
 			Cause: fmt.Sprintf("its release file is that of %s (%s)", r.Suite, r.Codename), Class: errdefs.ErrFailedPrecondition,
 			Try: "the suite by one of these names",
 		}
 	}
 	if now := time.Now(); !r.ValidUntil.IsZero() && now.After(r.ValidUntil) && !j.stale(a) {
 		return &fault.Error{
-			Code: "bootstrap-stale", What: "cannot believe " + a.name(),
+			Code: "bootstrap-stale", What: "cannot believe " + a.name() + ": it is too old",
 			Cause: "its release file was valid until " + r.ValidUntil.Format(time.RFC3339) + ": the mirror has not been updated since, or somebody hides updates",
 			Try:   "another --mirror; --no-check-valid-until takes it as it is", Class: errdefs.ErrFailedPrecondition,
 		}

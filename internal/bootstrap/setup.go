@@ -29,6 +29,12 @@ func (j *job) settings(root *sys.Root) error {
 	if err := j.sourceList(root); err != nil {
 		return err
 	}
+	if old := j.names(); !j.merged() && !slices.ContainsFunc(old, func(n string) bool { return slices.Contains(splitWithoutSaying, n) }) {
+		// By which usr-is-merged knows that it is on purpose.
+		if err := addFile(root, "etc/unsupported-skip-usrmerge-conversion", []byte("this system will not be supported in the future\n"), 0o644); err != nil {
+			return err
+		}
+	}
 	links := [][2]string{{"usr/bin/awk", "mawk"}, {"etc/localtime", "/usr/share/zoneinfo/UTC"}}
 	if _, err := root.Lstat("usr/bin/mawk"); err != nil {
 		links = links[1:]
@@ -86,6 +92,7 @@ var leftovers = []string{
 	"var/log/apt/*", "var/cache/debconf/*-old", "var/lib/dpkg/*-old", "etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-",
 	"etc/subuid-", "etc/subgid-", "var/lib/systemd/random-seed", "var/lib/dbus/machine-id", "run/*", "tmp/*", "var/tmp/*",
 	"var/cache/man/*", "var/cache/fontconfig/*", "etc/.pwd.lock",
+	"etc/ssh/ssh_host_*", // what every container of an image has is no secret
 }
 
 // cleanUp removes them, and empties what must be there.

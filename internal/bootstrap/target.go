@@ -47,15 +47,15 @@ var distros = []*distro{
 	},
 	{
 		name: "ubuntu", mirror: "http://archive.ubuntu.com/ubuntu", ports: "http://ports.ubuntu.com/ubuntu-ports",
-		keyring: "ubuntu-archive-keyring.gpg", keyringPackage: "ubuntu-keyring", updates: true,
+		keyring: "ubuntu-archive-keyring.gpg", keyringPackage: "ubuntu-archive-keyring", updates: true,
 		suites: []string{"resolute", "questing", "plucky", "noble", "jammy", "focal"},
 	},
 	{
-		name: "kali", mirror: "http://http.kali.org/kali", keyring: "kali-archive-keyring.gpg", keyringPackage: "kali-archive-keyring",
+		name: "kali", mirror: "http://http.kali.org/kali", keyring: "kali-archive-keyring.gpg",
 		suites: []string{"kali-rolling", "kali-last-snapshot"},
 	},
 	{
-		name: "devuan", mirror: "http://deb.devuan.org/merged", keyring: "devuan-archive-keyring.gpg", keyringPackage: "devuan-keyring",
+		name: "devuan", mirror: "http://deb.devuan.org/merged", keyring: "devuan-archive-keyring.gpg",
 		suites: []string{"ceres", "excalibur", "daedalus"}, updates: true,
 	},
 }

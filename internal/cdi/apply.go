@@ -168,7 +168,7 @@ func (d *deviceNode) complete(node *specs.LinuxDevice) error {
 	if node.Type != "" && node.Type != kind {
 		return fmt.Errorf("%s has another type than %q on this host", on, node.Type)
 	}
-	node.Type, node.Major, node.Minor = kind, int64(unix.Major(st.Rdev)), int64(unix.Minor(st.Rdev)) //nolint:unconvert // 32 bits on some architectures
+	node.Type, node.Major, node.Minor = kind, int64(unix.Major(st.Rdev)), int64(unix.Minor(st.Rdev))
 	if node.FileMode == nil {
 		mode := os.FileMode(st.Mode & 0o777)
 		node.FileMode = &mode

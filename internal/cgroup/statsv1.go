@@ -79,6 +79,11 @@ func (g *Group) memoryV1(s *container.StatsResponse) error {
 
 // blockV1 reads what the throttling layer counts, which is there whatever the disk's scheduler.
 func (g *Group) blockV1(s *container.StatsResponse) error {
+	none := []container.BlkioStatEntry{} // Lists, as docker has them: programs loop over them.
+	s.BlkioStats = container.BlkioStats{
+		IoServiceBytesRecursive: none, IoServicedRecursive: none, IoQueuedRecursive: none, IoServiceTimeRecursive: none,
+		IoWaitTimeRecursive: none, IoMergedRecursive: none, IoTimeRecursive: none, SectorsRecursive: none,
+	}
 	d := g.dir("blkio")
 	if d == nil {
 		return nil
@@ -95,7 +100,9 @@ func (g *Group) blockV1(s *container.StatsResponse) error {
 		if err != nil {
 			return err
 		}
-		*to = parseBlkio(text)
+		if list := parseBlkio(text); list != nil {
+			*to = list
+		}
 	}
 	return nil
 }

@@ -55,7 +55,7 @@ func (e entry) build(a *app, parent *cobra.Command, args []string) {
 		return
 	}
 	group := &cobra.Command{
-		Use: e.names[0], Short: e.short, Aliases: e.names[1:], DisableFlagsInUseLine: true, Args: cobra.ArbitraryArgs,
+		Use: e.names[0], Short: e.short, Aliases: e.names[1:], Hidden: e.hidden, DisableFlagsInUseLine: true, Args: cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return unknownCommand(c.CommandPath(), args[0], e.sub)

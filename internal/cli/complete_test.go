@@ -105,3 +105,28 @@ func TestCompletionScripts(t *testing.T) {
 		})
 	}
 }
+
+// What only kist's daemon has is not asked of docker's without a word.
+func TestForeignDaemon(t *testing.T) {
+	d := newFakeDaemon(t)
+	for _, route := range []string{"GET /kist/images/tree", "GET /kist/processes", "POST /kist/containers/create"} {
+		d.answer(route, 404, `{"message":"page not found"}`)
+	}
+	file := filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(file, []byte("value"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"image", "tree"}, {"image", "tree", "x"}, {"top"}, {"create", "--secret", "id=s,src=" + file, "x"}} {
+		if r := d.kist(args...); r.code == 0 || !strings.Contains(r.err, "needs a daemon of kist's") {
+			t.Errorf("kist %q: %+v", args, r)
+		}
+	}
+	if seen := d.seen("POST /containers/create"); len(seen) > 0 {
+		t.Errorf("a container was made without its secret: %+v", seen)
+	}
+	d.answer("POST /kist/containers/create", 201, `{"Id":"abc"}`)
+	r := d.kist("create", "--secret", "id=s,src="+file+",uid=0,mode=0440", "x")
+	if seen := d.seen("POST /kist/containers/create"); r.out != "abc\n" || len(seen) != 2 || !strings.Contains(string(seen[1].body), `"Secrets":[{"ID":"s","Mode":288,"UID":0,"Data":"dmFsdWU="}]`) {
+		t.Errorf("%+v %+v", r, seen)
+	}
+}

@@ -242,8 +242,8 @@ func (a *app) showContext(name string) (*shownContext, error) {
 		return nil, err
 	}
 	s.Endpoints[dockerEndpoint] = e
-	for _, n := range sortedKeys(store.material(name)) {
-		s.TLSMaterial[dockerEndpoint] = append(s.TLSMaterial[dockerEndpoint], n)
+	if files := sortedKeys(store.material(name)); len(files) > 0 {
+		s.TLSMaterial[dockerEndpoint] = files
 	}
 	s.Storage.MetadataPath, s.Storage.TLSPath = store.metaDir(name), store.tlsDir(name)
 	return s, nil

@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/kistdev/kist/internal/client"
+	"github.com/kistdev/kist/internal/fault"
 	"github.com/kistdev/kist/internal/typo"
 )
 
@@ -123,7 +124,7 @@ func (s contextStore) unknown(name string) error {
 			try = "did you mean " + near + "?"
 		}
 	}
-	return &hintedError{err: fmt.Errorf("context %q: context not found: %w", name, errdefs.ErrNotFound), try: try}
+	return &fault.Error{Code: "context-unknown", What: fmt.Sprintf("context %q: context not found", name), Try: try, Class: errdefs.ErrNotFound}
 }
 
 // list returns the contexts in the order of their names, as far as their files can be read.

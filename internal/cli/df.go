@@ -40,7 +40,9 @@ func (a *app) dfCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		m := a.measure("Measuring", 0)
 		use, err := askDiskUse(cl, q)
+		m.end("", err)
 		if err != nil {
 			return err
 		}

@@ -4,10 +4,14 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"os"
+	"slices"
 	"strings"
 	"syscall"
 
+	"github.com/containerd/errdefs"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -67,8 +71,16 @@ func (a *app) complain(err error) { a.note(complaint(err, a.coloured())) }
 // complaint is an error as error, cause and try. The first line ends with its code.
 func complaint(err error, coloured bool) string {
 	e := parts(err)
+	if e.code == "" {
+		if e.code = "bad-usage"; broken(err) {
+			e.code = "io-error"
+		}
+	}
 	if e.try == "" {
 		e.try = nextSteps[e.code]
+	}
+	if line, ok := ownCommand(); ok {
+		e.try = strings.Replace(e.try, "kist ...", line, 1)
 	}
 	first, rest, more := strings.Cut(e.what, "\n")
 	text := paint("error:", "1;31", coloured) + " " + first
@@ -179,22 +191,51 @@ func unknownCommand(path, name string, entries []entry) error {
 
 // usedWrongly adds to a wrong use of a command, of which nothing else is known, where to read about it.
 func usedWrongly(c *cobra.Command, err error) error {
-	var ee *exitError
-	if c == nil || !errors.As(err, &ee) || ee.code != exitUsage || ee.err == nil || parts(ee.err).code != "" {
+	code, told := codeOf(err)
+	if c == nil || told == nil {
 		return err
 	}
-	return &exitError{code: exitUsage, err: &hintedError{err: ee.err, try: c.CommandPath() + " --help", code: "bad-usage"}}
+	known := parts(told)
+	if known.code != "" {
+		return err
+	}
+	hinted := &hintedError{err: told, try: known.try, code: "bad-usage"}
+	if broken(told) {
+		hinted.code = "io-error"
+	} else if hinted.try == "" {
+		hinted.try = c.CommandPath() + " --help"
+	}
+	return &exitError{code: code, err: hinted}
+}
+
+// broken tells what the kernel refused, or a stream that ended too early, from what a person did wrong.
+func broken(err error) bool {
+	var errno syscall.Errno
+	return errors.As(err, &errno) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.ErrClosedPipe)
 }
 
 // nextSteps are what to try where nobody who knows more has said so, by code.
 var nextSteps = map[string]string{
 	"no-such-container": "kist ps -a", "no-such-image": "kist images", "image-not-found": "kist images, or kist pull", "no-such-network": "kist network ls",
 	"no-such-volume": "kist volume ls", "not-found": "check the name", "file-not-found": "check the path",
-	"file-no-permission": "sudo, or check the file's owner", "invalid-request": "correct it; --help tells what is served",
+	"file-no-permission": "sudo, or check the file's owner", "invalid-request": "correct it, as the message says",
 	"internal": "kist doctor", "unavailable": "kist doctor", "timed-out": "kist doctor", "conflict": "look at its state: kist ps -a",
 	"build-dockerfile": "correct that line", "build-step-failed": "look at its output, or kist build --progress plain",
 	"build-failed": "kist build --progress plain", "path-not-found": "check the path: it is looked for in the build's directory",
 	"not-permitted": "check what it is: kist inspect", "not-implemented": "leave it out: docs/limits.md", "disk-full": "kist system df",
+	"io-error": "again; kist doctor",
+}
+
+// ownCommand is the command line, if it can be shown as it is: short, and without what a shell would take apart.
+func ownCommand() (string, bool) {
+	const most = 100
+	line := strings.Join(append([]string{"kist"}, os.Args[1:]...), " ")
+	special := func(r rune) bool {
+		plain := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9'
+		return !plain && !strings.ContainsRune(" -_./:=,@+%", r)
+	}
+	blank := slices.ContainsFunc(os.Args, func(a string) bool { return a == "" || strings.Contains(a, " ") })
+	return line, len(line) <= most && !blank && !strings.ContainsFunc(line, special)
 }
 
 // usageError is a wrong use of a command.
@@ -204,4 +245,16 @@ func usageError(c *cobra.Command, format string, args ...string) error {
 		anys[i] = s
 	}
 	return &hintedError{err: fmt.Errorf(format, anys...), try: c.CommandPath() + " --help", code: "bad-usage"}
+}
+
+// ownOnly explains a refusal by a daemon that is not kist's: Docker's says "page not found" of what only kist has.
+func ownOnly(err error, what string) error {
+	var refused *client.Error
+	if !errors.As(err, &refused) || refused.Status != 404 || !strings.HasPrefix(refused.Message, "page not found") {
+		return err
+	}
+	return &fault.Error{
+		Code: "daemon-foreign", What: what + " needs a daemon of kist's", Cause: "the one that answers is another engine's, or an older one",
+		Try: "kist context ls, or unset DOCKER_HOST", Class: errdefs.ErrNotImplemented,
+	}
 }

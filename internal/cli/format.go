@@ -20,6 +20,8 @@ type listing struct {
 	quiet string
 	// headers name the columns by field.
 	headers headers
+	// whole says that nothing is to be shortened, --no-trunc: otherwise a table fits the terminal that it is printed on.
+	whole bool
 	// raw is the template of --format raw.
 	raw string
 }
@@ -81,17 +83,25 @@ func printRows[T any](w io.Writer, l *listing, rows []T) error {
 		_, err := b.WriteTo(w)
 		return err
 	}
-	tw := newTable(&b)
-	if err := headerTemplate(t, text).Execute(tw, l.headers); err != nil {
+	if err := headerTemplate(t, text).Execute(&b, l.headers); err != nil {
 		return templateError(err)
 	}
+	b.WriteByte('\n')
 	for _, r := range rows {
-		fmt.Fprintln(tw)
-		if err := t.Execute(tw, r); err != nil {
+		if err := t.Execute(&b, r); err != nil {
 			return templateError(err)
 		}
+		b.WriteByte('\n')
 	}
-	fmt.Fprintln(tw)
+	cells := b.String()
+	if _, cols, ok := terminalSize(w); ok && !l.whole && (l.format == "" || l.format == "table") {
+		cells = fitTable(cells, cols)
+	}
+	b.Reset()
+	tw := newTable(&b)
+	if _, err := io.WriteString(tw, cells); err != nil {
+		return err
+	}
 	if err := tw.Flush(); err != nil {
 		return err
 	}

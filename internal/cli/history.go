@@ -56,7 +56,7 @@ func (a *app) historyCommand() *cobra.Command {
 		if err != nil {
 			return a.hintImage(cl, args[0], err)
 		}
-		l := &listing{format: format, headers: historyHeaders, table: "{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}"}
+		l := &listing{format: format, whole: noTrunc, headers: historyHeaders, table: "{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}"}
 		if !human {
 			l.table = "{{.ID}}\t{{.CreatedAt}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}"
 		}

@@ -39,7 +39,7 @@ func parseImage(s string) (imageName, error) {
 	if n.domain == defaultDomain && !strings.Contains(n.path, "/") {
 		n.path = officialPath + n.path
 	}
-	if n.path == "" || n.path == officialPath || strings.ContainsAny(s, " \t\r\n?#%\\") {
+	if n.path == "" || n.path == officialPath || strings.ContainsAny(s, " \t\r\n?#%\\") || strings.Contains(n.path, ":") {
 		return n, bad
 	}
 	if n.path != strings.ToLower(n.path) {

@@ -63,16 +63,14 @@ func (a *app) imageTree(f *imageTreeFlags, args []string) error {
 	if len(args) == 0 {
 		list, err := client.CallJSON[[]layeredImage](cl, client.Get("/kist/images/tree", nil))
 		if err != nil {
-			return err
+			return ownOnly(err, "image tree")
 		}
 		if f.format != "" || f.quiet {
 			return printRows(a.out, l, forestRows(*list))
 		}
 		return a.print(forestPicture(*list, f.all, width))
 	}
-	m := a.measure("Measuring the layers of "+args[0], 0)
 	one, err := a.layeredImage(cl, args[0])
-	m.end("", err)
 	if err != nil {
 		return err
 	}
@@ -83,9 +81,11 @@ func (a *app) imageTree(f *imageTreeFlags, args []string) error {
 }
 
 func (a *app) layeredImage(cl *client.Client, name string) (*layeredImage, error) {
+	m := a.measure("Measuring the layers of "+name, 0)
 	one, err := client.CallJSON[layeredImage](cl, client.Get("/kist/images/tree", url.Values{"image": {name}}))
+	m.end("", err)
 	if err != nil {
-		return nil, a.hintImage(cl, name, err)
+		return nil, a.hintImage(cl, name, ownOnly(err, "measuring layers"))
 	}
 	return one, nil
 }

@@ -77,7 +77,7 @@ func (a *app) imagesCommand() *cobra.Command {
 		if format == "" {
 			format = a.config().Images
 		}
-		l := &listing{format: format, table: imageTable, headers: imageHeaders, raw: imageRaw}
+		l := &listing{format: format, whole: noTrunc, table: imageTable, headers: imageHeaders, raw: imageRaw}
 		if digests {
 			l.table = imageTableDigest
 		}

@@ -110,11 +110,11 @@ func (m *meter) text(gone time.Duration) string {
 		return fmt.Sprintf("%s ... %d s", m.what, int(gone.Seconds()))
 	}
 	rate := float64(m.n) / gone.Seconds()
-	text := m.what + " " + units.HumanSize(float64(m.n))
+	text := m.what + " " + humanSize(m.n)
 	if m.total > 0 {
 		text = m.what + " " + fullBar(m.n, m.total)
 	}
-	text += fmt.Sprintf("  %s/s", units.HumanSize(rate))
+	text += fmt.Sprintf("  %s/s", humanFloat(rate))
 	if m.total > m.n && rate > 0 {
 		text += "  " + timeLeft(time.Duration(float64(m.total-m.n)/rate*float64(time.Second)))
 	}
@@ -140,7 +140,7 @@ func (m *meter) end(past string, err error) {
 		return
 	}
 	gone := time.Since(m.began)
-	m.a.note(fmt.Sprintf("%s %s in %.1f s (%s/s)", past, units.HumanSize(float64(m.n)), gone.Seconds(), units.HumanSize(float64(m.n)/gone.Seconds())))
+	m.a.note(fmt.Sprintf("%s %s in %.1f s (%s/s)", past, humanSize(m.n), gone.Seconds(), humanFloat(float64(m.n)/gone.Seconds())))
 }
 
 // sizeOf is the size of a regular file, 0 for anything else.
@@ -152,5 +152,7 @@ func sizeOf(r io.Reader) int64 {
 	}
 	return 0
 }
+
+func humanFloat(n float64) string { return units.HumanSizeWithPrecision(n, 3) }
 
 func timeLeft(d time.Duration) string { return d.Round(time.Second).String() + " left" }

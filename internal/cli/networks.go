@@ -52,6 +52,7 @@ func (a *app) networkListCommand() *cobra.Command {
 			format = a.config().Networks
 		}
 		l := &listing{
+			whole:  noTrunc,
 			format: format, headers: networkHeaders, table: "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}",
 			raw: "network_id: {{.ID}}\nname: {{.Name}}\ndriver: {{.Driver}}\nscope: {{.Scope}}\n",
 		}

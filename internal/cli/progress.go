@@ -234,7 +234,7 @@ func (v *progressView) bar(key string, current, total int64) string {
 	s := fullBar(current, total)
 	if gone := time.Since(begun); gone > time.Second && current > 0 && current < total {
 		rate := float64(current) / gone.Seconds()
-		s += fmt.Sprintf(" %s/s %s", units.HumanSize(rate), timeLeft(time.Duration(float64(total-current)/rate*float64(time.Second))))
+		s += fmt.Sprintf(" %s/s %s", humanFloat(rate), timeLeft(time.Duration(float64(total-current)/rate*float64(time.Second))))
 	}
 	return s
 }
@@ -262,6 +262,6 @@ func (v *progressView) totals(verb string) error {
 		layers = "layer"
 	}
 	_, err := fmt.Fprintf(v.w, "%s %d %s, %s in %.1f s (%s/s)\n", verb, len(v.sizes), layers, units.HumanSize(float64(sum)), gone.Seconds(),
-		units.HumanSize(float64(sum)/max(gone.Seconds(), 0.001)))
+		humanFloat(float64(sum)/max(gone.Seconds(), 0.001)))
 	return err
 }

@@ -90,7 +90,7 @@ func (a *app) psCommand() *cobra.Command {
 		if format == "" {
 			format = a.config().PsFormat
 		}
-		l := &listing{format: format, table: containerTable, headers: containerHeaders, raw: containerRaw}
+		l := &listing{format: format, whole: noTrunc, table: containerTable, headers: containerHeaders, raw: containerRaw}
 		if size {
 			l.table, l.raw = containerTableSize, containerRaw+"size: {{.Size}}\n"
 		}

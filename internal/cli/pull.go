@@ -156,7 +156,7 @@ func (a *app) pushCommand() *cobra.Command {
 		if style == styleQuiet {
 			return a.printLine(ref.String())
 		}
-		return nil
+		return v.totals("Pushed")
 	}
 	return c
 }

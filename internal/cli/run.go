@@ -67,7 +67,7 @@ func (a *app) checkTTY(attachIn, tty bool) error {
 	if _, ok := terminalFD(a.in); ok {
 		return nil
 	}
-	return &hintedError{err: errors.New("the input device is not a TTY"), try: "leave -t out, or run it from a terminal"}
+	return &hintedError{err: errors.New("the input device is not a TTY"), try: "leave -t out, or run it from a terminal", code: "not-a-terminal"}
 }
 
 // runContainer creates the container, attaches, waits and starts, in this order, so that neither output nor end is

@@ -1,13 +1,11 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 	"net/url"
 	"os"
 	"strconv"
 
-	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 
 	"github.com/kistdev/kist/internal/client"
@@ -86,8 +84,5 @@ func postWithSecrets(cl *client.Client, flags []string, q url.Values, req *conta
 		return nil, err
 	}
 	made, err := client.CallJSON[container.CreateResponse](cl, r)
-	if refused := (*client.Error)(nil); errors.As(err, &refused) && refused.Status == 404 && refused.Code == "" && !imageMissing(err) {
-		return nil, fmt.Errorf("--secret: this daemon is not kist's, and cannot keep secrets in memory: %w", errdefs.ErrNotImplemented)
-	}
-	return made, err
+	return made, ownOnly(err, "--secret")
 }

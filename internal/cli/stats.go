@@ -115,7 +115,7 @@ func (a *app) stats(f *statsFlags, names []string) error {
 	if err != nil {
 		return err
 	}
-	l := &listing{format: f.format, table: statsTable, headers: statsHeaders}
+	l := &listing{format: f.format, whole: f.noTrunc, table: statsTable, headers: statsHeaders}
 	if _, err := parseTemplate(firstOf(l.template())); err != nil {
 		return err
 	}

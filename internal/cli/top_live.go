@@ -77,7 +77,7 @@ func (a *app) processTable(f *topFlags, names []string) error {
 	}
 	ask := func() (*allProcesses, error) {
 		p, err := client.CallJSON[allProcesses](cl, client.Get("/kist/processes", url.Values{"container": names}))
-		if err != nil && len(names) > 0 {
+		if err = ownOnly(err, "the table of processes"); err != nil && len(names) > 0 {
 			err = a.hintContainer(cl, names[0], err)
 		}
 		return p, err
@@ -86,7 +86,7 @@ func (a *app) processTable(f *topFlags, names []string) error {
 	if err != nil {
 		return err
 	}
-	l := &listing{format: f.format, table: topTable, headers: topHeaders}
+	l := &listing{format: f.format, whole: true, table: topTable, headers: topHeaders}
 	if f.noStream || f.format != "" || !a.lively(a.out) {
 		time.Sleep(topGlance)
 		now, err := ask()

@@ -79,6 +79,12 @@ func (e Endpoint) unset() string {
 
 // lost explains a connection that ended in the middle.
 func (e Endpoint) lost(err error) error {
+	if said := (*sshError)(nil); errors.As(err, &said) {
+		return &fault.Error{
+			Code: "daemon-ssh", What: "cannot reach the daemon at " + e.String() + ": ssh failed", Cause: said.text,
+			Try: "ssh " + e.Addr + " kist version", Class: errdefs.ErrUnavailable, Err: err,
+		}
+	}
 	if !lostConn(err) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return err
 	}

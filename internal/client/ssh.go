@@ -2,7 +2,6 @@ package client
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -40,7 +39,8 @@ func dialSSH(addr string) (transport, error) {
 	if u.Path != "" && u.Path != "/" {
 		remote = "KIST_HOST=" + quoteSh("unix://"+u.Path) + "; DOCKER_HOST=$KIST_HOST; export KIST_HOST DOCKER_HOST; " + remote
 	}
-	args = append(args, "--", u.Hostname(), remote)
+	// Whatever shell the user has there, this is for sh.
+	args = append(args, "--", u.Hostname(), "sh -c "+quoteSh(remote))
 	c := &sshConn{cmd: exec.Command("ssh", args...), stderr: &tail{}}
 	c.cmd.Stderr = c.stderr
 	if c.in, err = c.cmd.StdinPipe(); err != nil {
@@ -63,11 +63,16 @@ func (c *sshConn) Read(p []byte) (int, error) {
 	if n == 0 && err == io.EOF {
 		c.end(lastWords)
 		if said := c.stderr.String(); said != "" {
-			return 0, errors.New("ssh: " + said)
+			return 0, &sshError{said}
 		}
 	}
 	return n, err
 }
+
+// sshError is what ssh said when it ended before anything came.
+type sshError struct{ text string }
+
+func (e *sshError) Error() string { return "ssh: " + e.text }
 
 func (c *sshConn) Write(p []byte) (int, error) { return c.in.Write(p) }
 

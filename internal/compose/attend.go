@@ -41,7 +41,7 @@ type ending struct {
 }
 
 // attend shows what the goal's containers print. ctrl-c stops them; a second one kills them.
-func (s *stack) attend(g *goal, f *upFlags, began time.Time, targets []string) error {
+func (s *stack) attend(g *goal, f *upFlags, began time.Time, targets []string) (err error) {
 	a := &attendance{
 		s: s, g: g, f: f, followed: map[string]bool{}, names: map[string]string{}, codes: map[string]int{},
 		ended: make(chan ending, 1), idle: make(chan struct{}, 1),
@@ -50,6 +50,10 @@ func (s *stack) attend(g *goal, f *upFlags, began time.Time, targets []string) e
 		},
 	}
 	a.show = s.shown(g, f, targets)
+	// A table that is drawn over and lines that go by do not go together.
+	if s.board, err = s.boardFor("plain"); err != nil {
+		return err
+	}
 	interrupted := make(chan os.Signal, 2)
 	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(interrupted)

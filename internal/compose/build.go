@@ -17,6 +17,7 @@ import (
 
 	"github.com/kistdev/kist/internal/cli"
 	"github.com/kistdev/kist/internal/compose/model"
+	"github.com/kistdev/kist/internal/fault"
 )
 
 // buildWishes are what a command asks of builds beyond the file.
@@ -76,6 +77,12 @@ func (s *stack) buildAll(p *types.Project, names []string, w buildWishes) error 
 	names, err := withBases(p, names)
 	if err != nil {
 		return err
+	}
+	if !s.ownDaemon() {
+		return &fault.Error{
+			Code: "compose-no-builder", What: "this daemon cannot build for kist compose", Cause: "builds are handed to the builder of kist's own daemon",
+			Try: "docker compose build " + strings.Join(names, " "), Class: errdefs.ErrNotImplemented,
+		}
 	}
 	built := map[string]bool{}
 	for len(built) < len(names) {

@@ -89,7 +89,10 @@ func (s *stack) connect() error {
 }
 
 // newBoard chooses how progress is shown.
-func (s *stack) newBoard() (*screen.Board, error) {
+func (s *stack) newBoard() (*screen.Board, error) { return s.boardFor(s.progress) }
+
+// boardFor is newBoard for what --progress says.
+func (s *stack) boardFor(progress string) (*screen.Board, error) {
 	_, _, lively := s.tool.Lively()
 	o := screen.Options{Style: screen.Plain, Coloured: os.Getenv("NO_COLOR") == "" && s.ansi != "never" && (lively || s.ansi == "always")}
 	o.Size = func() (int, int) {
@@ -98,7 +101,7 @@ func (s *stack) newBoard() (*screen.Board, error) {
 		}
 		return 24, 80
 	}
-	switch s.progress {
+	switch progress {
 	case "", "auto":
 		if lively && s.ansi != "never" {
 			o.Style = screen.Live
@@ -111,7 +114,7 @@ func (s *stack) newBoard() (*screen.Board, error) {
 	case "quiet", "none":
 		o.Style = screen.Quiet
 	default:
-		return nil, fmt.Errorf("invalid --progress %q: must be auto, tty, plain, json or quiet", s.progress)
+		return nil, fmt.Errorf("invalid --progress %q: must be auto, tty, plain, json or quiet", progress)
 	}
 	return screen.New(os.Stderr, o), nil
 }

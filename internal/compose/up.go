@@ -195,6 +195,9 @@ func (s *stack) settle(g *goal) error {
 // newGoal is the part of the project that a command is about.
 func (s *stack) newGoal(f *upFlags, targets []string) (*goal, error) {
 	p := s.project
+	if len(p.Jobs) > 0 {
+		return nil, fmt.Errorf("the section jobs is not served: %w", errdefs.ErrNotImplemented)
+	}
 	var err error
 	if len(targets) > 0 {
 		option := types.IncludeDependencies

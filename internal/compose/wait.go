@@ -124,7 +124,9 @@ func (s *stack) because(m member, service string, in *container.InspectResponse,
 	if in.State.Error != "" {
 		cause += ": " + in.State.Error
 	}
-	if in.State.OOMKilled {
+	if why := s.ending(m.id); why != "" {
+		cause += "; " + why
+	} else if in.State.OOMKilled {
 		cause += "; it was killed for want of memory"
 	}
 	if said := s.lastLines(m.id); said != "" {
@@ -134,6 +136,19 @@ func (s *stack) because(m member, service string, in *container.InspectResponse,
 		Code: "compose-dependency-failed", What: "service " + service + " is not ready", Cause: cause, Try: "kist compose logs " + service,
 		Class: errdefs.ErrFailedPrecondition,
 	}
+}
+
+// ending is why a container ended, as kist's own daemon tells it where the exit code leaves it open.
+func (s *stack) ending(id string) string {
+	in, err := client.CallJSON[struct {
+		State struct {
+			KistExit struct{ Reason, Brief string }
+		}
+	}](s.cl, client.Get(path(id, "/json"), nil))
+	if err != nil || in.State.KistExit.Reason == "exited" {
+		return ""
+	}
+	return in.State.KistExit.Brief
 }
 
 // tooLate is a wait that was ended.

@@ -62,6 +62,8 @@ type rule struct {
 	service string
 	types.Trigger
 	ignore, include *patternmatcher.PatternMatcher
+	// back are the beginnings of what is taken back in below what is ignored.
+	back []string
 }
 
 // watch does for changed files what the services' develop.watch says, until it fails.
@@ -167,6 +169,12 @@ func (r *rule) compile(svc *types.ServiceConfig) (err error) {
 	if r.ignore, err = patternmatcher.New(patterns); err != nil {
 		return err
 	}
+	for _, p := range patterns {
+		if p, ok := strings.CutPrefix(strings.TrimSpace(p), "!"); ok {
+			first, _, _ := strings.Cut(filepath.Clean(p), "/")
+			r.back = append(r.back, first)
+		}
+	}
 	if len(r.Include) > 0 {
 		r.include, err = patternmatcher.New(r.Include)
 	}
@@ -220,7 +228,11 @@ func (r *rule) mayWant(path string) bool {
 		return true
 	}
 	out, err := r.ignore.MatchesOrParentMatches(rel)
-	return err == nil && (!out || r.ignore.Exclusions())
+	if err != nil || !out {
+		return err == nil
+	}
+	first, _, _ := strings.Cut(rel, "/")
+	return slices.ContainsFunc(r.back, func(b string) bool { return b == first || strings.ContainsAny(b, `*?[\`) })
 }
 
 func (r *rule) relative(path string) (string, bool) {

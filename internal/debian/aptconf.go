@@ -22,19 +22,19 @@ func (c AptConf) Read(text string) error {
 	var scopes []string // of each open brace
 	var now []string
 	for _, w := range words {
-		switch {
-		case w == "{":
+		switch w {
+		case "{":
 			scope := strings.Join(now, "::")
 			if len(scopes) > 0 && scopes[len(scopes)-1] != "" {
 				scope = scopes[len(scopes)-1] + "::" + scope
 			}
 			scopes, now = append(scopes, scope), nil
-		case w == "}":
+		case "}":
 			if len(scopes) == 0 {
 				return fmt.Errorf("apt configuration: a brace too many: %w", errdefs.ErrInvalidArgument)
 			}
 			scopes, now = scopes[:len(scopes)-1], nil
-		case w == ";":
+		case ";":
 			if len(now) > 1 && !strings.HasPrefix(now[0], "#") {
 				name := now[0]
 				if len(scopes) > 0 && scopes[len(scopes)-1] != "" {

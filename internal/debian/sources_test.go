@@ -104,8 +104,12 @@ func TestAuth(t *testing.T) {
 	for _, c := range []struct {
 		scheme, host, path, want string
 	}{
-		{"https", "example.org", "/debian/x", "u:p"}, {"http", "example.org", "/debian/x", ""}, {"http", "plain", "/debian/x", "v:q"}, {"http", "plain", "/debianx", ""},
-		{"https", "plain", "/debian/x", ""}, {"https", "other", "/", ""},
+		{"https", "example.org", "/debian/x", "u:p"},
+		{"http", "example.org", "/debian/x", ""},
+		{"http", "plain", "/debian/x", "v:q"},
+		{"http", "plain", "/debianx", ""},
+		{"https", "plain", "/debian/x", ""},
+		{"https", "other", "/", ""},
 	} {
 		got := ""
 		if l, ok := a.Find(c.scheme, c.host, c.path); ok {

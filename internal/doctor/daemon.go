@@ -127,7 +127,7 @@ func daemon(_ context.Context, h *host) []Finding {
 	if err := exec(); err != nil {
 		list = append(list, fail("programs", err.Error(), "install kist and kistd into one directory"))
 	}
-	return append(list, h.logErrors())
+	return append(list, logErrors("log", client.Roots{Data: h.DataRoot}.Log()))
 }
 
 func pidText(pid int) string {
@@ -173,15 +173,14 @@ const (
 	logNews = 24 * time.Hour
 )
 
-// logErrors finds the errors of the last day in the daemon's log.
-func (h *host) logErrors() Finding {
-	path := client.Roots{Data: h.DataRoot}.Log()
+// logErrors finds the errors of the last day in a log.
+func logErrors(name, path string) Finding {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return ok("log", "there is no "+path+": no command has started the daemon yet, or another service keeps its log")
+		return ok(name, "there is no "+path+": nothing was started by a command yet, or another service keeps its log")
 	}
 	if err != nil {
-		return warn("log", err.Error(), "")
+		return warn(name, err.Error(), "")
 	}
 	defer f.Close()
 	if st, err := f.Stat(); err == nil && st.Size() > logTail {
@@ -189,7 +188,7 @@ func (h *host) logErrors() Finding {
 	}
 	raw, err := io.ReadAll(io.LimitReader(f, logTail))
 	if err != nil {
-		return warn("log", err.Error(), "")
+		return warn(name, err.Error(), "")
 	}
 	var last string
 	n := 0
@@ -200,10 +199,10 @@ func (h *host) logErrors() Finding {
 		}
 	}
 	if n == 0 {
-		return ok("log", path+" has no errors of the last day")
+		return ok(name, path+" has no errors of the last day")
 	}
 	const most = 300
-	return warn("log", fmt.Sprintf("%d errors of the last day in %s; the last: %s", n, path, last[:min(most, len(last))]), "less "+path)
+	return warn(name, fmt.Sprintf("%d errors of the last day in %s; the last: %s", n, path, last[:min(most, len(last))]), "less "+path)
 }
 
 // recent says whether a line's time is within the last day; without one it is.
@@ -252,5 +251,5 @@ func keeper(_ context.Context, h *host) []Finding {
 	default:
 		list = append(list, fail("process", fmt.Sprintf("there are %d", len(own)), "less "+filepath.Join(filepath.Dir(path), "keeper.log")))
 	}
-	return list
+	return append(list, logErrors("log", filepath.Join(filepath.Dir(path), "keeper.log")))
 }

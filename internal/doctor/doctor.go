@@ -30,6 +30,8 @@ type Finding struct {
 	Text  string `json:"text"`
 	// Try mends it: a command where there is one.
 	Try string `json:"try,omitempty"`
+	// Fixable says that --fix clears it away.
+	Fixable bool `json:"fixable,omitempty"`
 	// Fixed says that it was cleared away; FixError why that failed.
 	Fixed    bool   `json:"fixed,omitempty"`
 	FixError string `json:"fixError,omitempty"`
@@ -180,6 +182,7 @@ func ok(name, text string) Finding { return Finding{Name: name, State: OK, Text:
 func warn(name, text, try string) Finding {
 	return Finding{Name: name, State: Warn, Text: text, Try: try}
 }
+
 func fail(name, text, try string) Finding {
 	return Finding{Name: name, State: Fail, Text: text, Try: try}
 }

@@ -157,7 +157,11 @@ func cgroups(_ context.Context, _ *host) []Finding {
 		list = append(list, ok("controllers", "memory, cpu, cpuset, pids and io can be limited"))
 	}
 	if err := unix.Access("/sys/fs/cgroup", unix.W_OK); err != nil {
-		list = append(list, fail("writable", "/sys/fs/cgroup: "+err.Error(), "mount -o remount,rw /sys/fs/cgroup"))
+		try := "mount -o remount,rw /sys/fs/cgroup"
+		if os.Geteuid() != 0 {
+			try = "sudo kist doctor"
+		}
+		list = append(list, fail("writable", "/sys/fs/cgroup: "+err.Error(), try))
 	}
 	return list
 }

@@ -23,10 +23,49 @@ func leftovers(_ context.Context, h *host) []Finding {
 		return []Finding{warn("rows", fmt.Sprintf("nobody knows which containers there are, so nothing can be told apart: %v", h.stockErr), "mend that first")}
 	}
 	list := slices.Concat(h.strayMounts(), h.strayLinks(), h.strayTables(), h.strayGroups(), h.strayHomes())
+	for i := range list {
+		list[i].Fixable = list[i].fix != nil
+	}
+	list = collapse(list)
 	if len(list) == 0 {
 		return []Finding{ok("none", "no mount, interface, rule, cgroup or directory without a container")}
 	}
 	return list
+}
+
+// mostOfAKind are told one by one.
+const mostOfAKind = 5
+
+// collapse makes one finding of many of a kind.
+func collapse(list []Finding) []Finding {
+	kinds := map[string][]Finding{}
+	var order []string
+	for _, f := range list {
+		kind, _, _ := strings.Cut(f.Name, " ")
+		if kinds[kind] == nil {
+			order = append(order, kind)
+		}
+		kinds[kind] = append(kinds[kind], f)
+	}
+	var out []Finding
+	for _, kind := range order {
+		all := kinds[kind]
+		if len(all) <= mostOfAKind || all[0].fix == nil {
+			out = append(out, all...)
+			continue
+		}
+		f := all[0]
+		f.Name, f.Text, f.Try = kind, fmt.Sprintf("%d of them, as %s: %s", len(all), f.Name, f.Text), "kist doctor --fix"
+		f.fix = func() error {
+			var errs []error
+			for _, one := range all {
+				errs = append(errs, one.fix())
+			}
+			return errors.Join(errs...)
+		}
+		out = append(out, f)
+	}
+	return out
 }
 
 var containerID = regexp.MustCompile(`[0-9a-f]{64}`)
@@ -113,22 +152,29 @@ func gone(name string) bool {
 	return err != nil
 }
 
-// heldNamespaces are the network namespaces that the daemon has descriptors of, by what the kernel calls them here.
+// heldNamespaces are the network namespaces that the daemon has descriptors of or that processes are in, by what the kernel calls
+// them here.
 func (h *host) heldNamespaces() map[int]bool {
-	held := map[int]bool{}
-	if h.daemon.pid == 0 {
-		return held
+	var paths []string
+	for _, p := range h.procs {
+		paths = append(paths, fmt.Sprintf("/proc/%d/ns/net", p.pid))
 	}
-	dir := fmt.Sprintf("/proc/%d/fd", h.daemon.pid)
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return held
+	if h.daemon.pid != 0 {
+		dir := fmt.Sprintf("/proc/%d/fd", h.daemon.pid)
+		entries, err := os.ReadDir(dir)
+		if err == nil {
+			for _, e := range entries {
+				paths = append(paths, filepath.Join(dir, e.Name()))
+			}
+		}
 	}
-	for _, e := range entries {
-		path := filepath.Join(dir, e.Name())
-		if target, err := os.Readlink(path); err != nil || !strings.HasPrefix(target, "net:[") {
+	held, seen := map[int]bool{}, map[string]bool{}
+	for _, path := range paths {
+		target, err := os.Readlink(path)
+		if err != nil || !strings.HasPrefix(target, "net:[") || seen[target] {
 			continue
 		}
+		seen[target] = true
 		f, err := os.Open(path)
 		if err != nil {
 			continue
@@ -151,7 +197,7 @@ func (h *host) strayTables() []Finding {
 	if err != nil {
 		return nil
 	}
-	alive := h.instances()
+	alive, strangers := h.instances(), h.otherKeepers()
 	var list []Finding
 	for _, t := range tables {
 		instance, found := strings.CutPrefix(t.Name, "kist-")
@@ -159,6 +205,9 @@ func (h *host) strayTables() []Finding {
 			continue
 		}
 		text, try := "rules of another daemon of kist ("+instance+"), of which no process runs", "nft delete table inet "+t.Name
+		if instance != h.Instance && strangers {
+			continue // Containers may run whose daemon is away for a moment.
+		}
 		if instance == h.Instance {
 			if h.daemon.pid != 0 || h.anyRunning() {
 				continue
@@ -210,6 +259,14 @@ func (h *host) instances() map[string]bool {
 	return alive
 }
 
+// otherKeepers says whether there are containers of another daemon.
+func (h *host) otherKeepers() bool {
+	own := filepath.Join(h.ExecRoot, "keeper")
+	return slices.ContainsFunc(h.called("kist"), func(p process) bool {
+		return len(p.args) == 4 && p.args[1] == "keeper" && p.args[3] != own
+	})
+}
+
 // strayGroups are cgroups of containers that are not there.
 func (h *host) strayGroups() []Finding {
 	var list []Finding
@@ -225,7 +282,7 @@ func (h *host) strayGroups() []Finding {
 			if st, err := os.Stat(dir); err != nil || !st.IsDir() || !containerID.MatchString(id) || len(id) != 64 || seen[id] {
 				continue
 			}
-			if _, known := h.stock.containers[id]; known || parent == "/docker" && !h.ours(id) {
+			if _, known := h.stock.containers[id]; known || h.hasTask(id) || parent == "/docker" && !h.ours(id) {
 				continue
 			}
 			seen[id] = true
@@ -267,20 +324,22 @@ func (h *host) strayHomes() []Finding {
 	for _, d := range []struct{ what, dir string }{
 		{"container directory", filepath.Join(h.DataRoot, "containers")},
 		{"writable layer", filepath.Join(h.DataRoot, "layers", "c")},
+		{"keeper's record", filepath.Join(h.ExecRoot, "keeper", "tasks")},
 	} {
 		entries, err := os.ReadDir(d.dir)
 		if err != nil {
 			continue
 		}
 		for _, e := range entries {
-			id := e.Name()
+			id, _, _ := strings.Cut(e.Name(), ".")
 			if len(id) != 64 || !containerID.MatchString(id) {
 				continue
 			}
-			if _, known := h.stock.containers[id]; known {
+			// A step of a build is no container, but has all that one has while it runs.
+			if _, known := h.stock.containers[id]; known || h.hasTask(id) {
 				continue
 			}
-			path := filepath.Join(d.dir, id)
+			path := filepath.Join(d.dir, e.Name())
 			if _, err := os.Lstat(path); err != nil { // removed meanwhile
 				continue
 			}

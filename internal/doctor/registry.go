@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -21,10 +22,7 @@ func registries(ctx context.Context, h *host) []Finding {
 	if err != nil {
 		return []Finding{fail("configuration", err.Error(), "correct registry-mirrors or insecure-registries in the configuration")}
 	}
-	var names []string
-	for _, m := range h.Mirrors {
-		names = append(names, m)
-	}
+	names := slices.Clone(h.Mirrors)
 	for _, i := range h.Insecure {
 		if !strings.Contains(i, "/") { // a network is no host
 			names = append(names, i)
@@ -50,7 +48,8 @@ func reached(name string, err error) Finding {
 	if err == nil {
 		return ok(name, "answers")
 	}
-	f := fail(name, fmt.Sprintf("cannot be reached: %v", err), "curl -v that address")
+	// A mirror that is down is passed by; it is no reason to say that kist does not work here.
+	f := warn(name, fmt.Sprintf("cannot be reached: %v", err), "curl -v that address")
 	if x, isFault := fault.As(err); isFault {
 		f.Text = x.What
 		if x.Cause != "" {

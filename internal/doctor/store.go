@@ -28,7 +28,31 @@ func store(ctx context.Context, h *host) []Finding {
 	list := h.databases()
 	blobs, found := h.blobs(ctx)
 	list = append(list, found...)
-	return append(list, h.images(blobs)...)
+	list = append(list, h.images(blobs)...)
+	return append(list, h.roots()...)
+}
+
+// roots looks whether each container has its writable layer.
+func (h *host) roots() []Finding {
+	if h.stock == nil {
+		return nil // said under "leftovers"
+	}
+	var list []Finding
+	for id, c := range h.stock.containers {
+		if _, err := os.Stat(filepath.Join(h.DataRoot, "layers", "c", id)); errors.Is(err, fs.ErrNotExist) && !h.goneMeanwhile(id) {
+			list = append(list, fail("container "+c.name, "its writable layer is not there: what it wrote is lost, and it cannot start", "kist rm "+c.name+", and run it again"))
+		}
+	}
+	if len(list) == 0 && len(h.stock.containers) > 0 {
+		list = append(list, ok("containers", fmt.Sprintf("%d have their writable layers", len(h.stock.containers))))
+	}
+	return list
+}
+
+// goneMeanwhile says whether a container was removed while doctor looked.
+func (h *host) goneMeanwhile(id string) bool {
+	_, err := os.Stat(filepath.Join(h.DataRoot, "containers", id))
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // databases opens each file of rows and walks its pages. Those that a daemon has open it has walked itself.

@@ -37,8 +37,21 @@ func (r *Report) WriteText(w io.Writer, coloured bool) error {
 		}
 	}
 	fmt.Fprintf(&b, "%d ok, %d to look at, %d failed\n", r.Summary.OK, r.Summary.Warn, r.Summary.Fail)
+	if n := r.fixable(); n > 0 {
+		fmt.Fprintf(&b, "kist doctor --fix clears %d of them away\n", n)
+	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// fixable counts what could be cleared away and is still there.
+func (r *Report) fixable() (n int) {
+	for i := range r.Findings {
+		if f := &r.Findings[i]; f.Fixable && !f.Fixed && f.FixError == "" {
+			n++
+		}
+	}
+	return n
 }
 
 // WriteJSON writes the report for a program.

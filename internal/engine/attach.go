@@ -152,8 +152,17 @@ func (e *Engine) Resize(ctx context.Context, name string, rows, cols uint16) err
 		return notRunning(c)
 	}
 	if err := e.tasks.Resize(ctx, c.id, "", rows, cols); err != nil {
-		return err
+		return unlessNoTerminal(err)
 	}
 	e.emit(c, events.ActionResize, map[string]string{"height": fmt.Sprint(rows), "width": fmt.Sprint(cols)})
 	return nil
+}
+
+// unlessNoTerminal drops the error of what has no terminal to resize: docker takes no notice, and there are clients that tell their
+// window's size whatever they run.
+func unlessNoTerminal(err error) error {
+	if errdefs.IsFailedPrecondition(err) {
+		return nil
+	}
+	return err
 }

@@ -11,7 +11,7 @@ type departed struct {
 	mu    sync.Mutex // guards all below
 	codes map[string]int
 	ends  map[string]*Ending // of those of which there is more to say; in memory only
-	order []string // the ids, the oldest at next once it is full
+	order []string           // the ids, the oldest at next once it is full
 	next  int
 }
 

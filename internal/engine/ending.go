@@ -51,6 +51,7 @@ type intent struct {
 	forced bool          // it had to be killed
 	deaf   string        // why it was killed at once
 	health string        // what the last health check said
+	unseen bool          // no daemon was there
 }
 
 // intend notes what is wanted of the run: the last wish is the one that ends it.
@@ -82,6 +83,9 @@ func explainEnd(d *definition, x task.Exit, in intent) *Ending {
 		end.Text = "killed on request with " + end.Signal
 	case x.Signal != 0:
 		signalled(end, d, syscall.Signal(x.Signal))
+		if in.unseen && end.Reason == EndSignalled {
+			end.By, end.Brief, end.Text = "", "", "ended by "+end.Signal+" while no daemon was there to see who sent it"
+		}
 	default:
 		return partlyKilled(d, x)
 	}
@@ -237,6 +241,8 @@ type Inspection struct {
 	Args    []string
 	State   *State
 	docker.InspectResponse
+	// Secrets are what kist's own endpoint gave it, without their values.
+	Secrets []Secret `json:",omitempty"`
 }
 
 // Summary is docker's entry of a list, with what is kist's own.

@@ -50,6 +50,7 @@ func TestExplainEnd(t *testing.T) {
 		{"from outside", own, killed, intent{}, EndSignalled, "killed with SIGKILL from outside the container: not by kist"},
 		{"from the host's processes", shared, killed, intent{}, EndSignalled, "ended by SIGKILL from another process"},
 		{"some signal", own, task.Exit{Code: 143, Signal: 15}, intent{}, EndSignalled, "sent itself or which came from outside"},
+		{"while no daemon was there", own, killed, intent{unseen: true}, EndSignalled, "ended by SIGKILL while no daemon was there"},
 		{"nobody knows", own, task.Exit{Code: 255, Unknown: true}, intent{}, EndLost, "the keeper had died"},
 	} {
 		end := explainEnd(tc.d, tc.x, tc.in)

@@ -24,6 +24,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -74,6 +75,7 @@ type Engine struct {
 	ledger     *ledger
 	execs      *execs
 	departed   *departed
+	began      time.Time // what ended before this, nobody saw
 	background *background
 	// identity of this engine, the same after a restart.
 	identity string
@@ -96,7 +98,7 @@ func open(ctx context.Context, c Config, tasks tasks, networks wiring) (*Engine,
 		return nil, err
 	}
 	e := &Engine{
-		cfg: c, tasks: tasks, networks: networks, host: facts.Host, facts: facts, index: newIndex(), ledger: rows, execs: newExecs(), departed: newDeparted(),
+		cfg: c, tasks: tasks, networks: networks, host: facts.Host, facts: facts, index: newIndex(), ledger: rows, execs: newExecs(), departed: newDeparted(), began: time.Now(),
 		background: newBackground(), restartUnhealthy: os.Getenv("KIST_RESTART_UNHEALTHY") != "false",
 	}
 	if e.identity, err = engineID(c.DataRoot); err != nil {

@@ -260,7 +260,7 @@ func (e *Engine) ExecResize(ctx context.Context, id string, rows, cols uint16) e
 	if !x.running() {
 		return fmt.Errorf("exec command %s is not running: %w", id, errdefs.ErrConflict)
 	}
-	return e.tasks.Resize(ctx, x.c.id, id, rows, cols)
+	return unlessNoTerminal(e.tasks.Resize(ctx, x.c.id, id, rows, cols))
 }
 
 // ExecInspect tells the state of an exec.

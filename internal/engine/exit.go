@@ -84,7 +84,9 @@ func (e *Engine) ended(ctx context.Context, x task.Exit) error {
 	e.unwatch(c)
 	// Before anybody is told, so that whoever waits for the end can have the ports.
 	left := e.networks.Leave(ctx, c.id)
-	end := explainEnd(d, x, c.wanted())
+	in := c.wanted()
+	in.unseen = x.At.Before(e.began)
+	end := explainEnd(d, x, in)
 	e.emit(c, events.ActionDie, map[string]string{
 		"exitCode":     strconv.Itoa(x.Code),
 		"execDuration": strconv.Itoa(int(x.At.Sub(st.StartedAt).Seconds())),

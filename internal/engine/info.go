@@ -19,6 +19,7 @@ func (e *Engine) Info(ctx context.Context) (*system.Info, error) {
 	}
 	i := &system.Info{
 		ID: e.identity, Images: len(images), Driver: "overlay2",
+		// By the type clients know that images are OCI's: buildx and compose then let an image with attestations be loaded.
 		DriverStatus: [][2]string{{"Supports d_type", "true"}, {"Native Overlay Diff", "true"}, {"driver-type", "io.containerd.snapshotter.v1"}},
 		Plugins: system.PluginsInfo{
 			Volume: []string{"local"}, Network: []string{"bridge", "host", "ipvlan", "macvlan", "null"},

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"strings"
 	"time"
@@ -27,9 +28,10 @@ func (e *Engine) Inspect(ctx context.Context, name string, size bool) (*Inspecti
 		ResolvConfPath: e.home(d.ID) + "/resolv.conf", HostnamePath: e.home(d.ID) + "/hostname", HostsPath: e.home(d.ID) + "/hosts",
 		Name: "/" + d.Name, RestartCount: st.Restarts, Driver: "overlay2", Platform: d.Platform,
 		ExecIDs: e.execs.of(d.ID), HostConfig: d.HostConfig, Config: d.Config, Mounts: []docker.MountPoint{},
-		NetworkSettings: networkSettings(d, st), ImageManifestDescriptor: d.Manifest,
+		NetworkSettings: e.networkSettings(d, st), ImageManifestDescriptor: d.Manifest,
 		GraphDriver: e.graphDriver(d, st),
 	}
+	r.Secrets = d.Secrets
 	if e.host.AppArmor && !d.HostConfig.Privileged {
 		r.AppArmorProfile = "docker-default"
 	}
@@ -58,10 +60,10 @@ func stateOf(st state, h *docker.Health) *State {
 	}}
 }
 
-func networkSettings(d *definition, st state) *docker.NetworkSettings {
-	s := &docker.NetworkSettings{Ports: network.PortMap{}, Networks: networksOf(d, st)}
+func (e *Engine) networkSettings(d *definition, st state) *docker.NetworkSettings {
+	s := &docker.NetworkSettings{Ports: network.PortMap{}, Networks: e.networksOf(d, st)}
 	if st.Phase.alive() {
-		s.SandboxID = d.ID
+		s.SandboxID, s.SandboxKey = d.ID, fmt.Sprintf("/proc/%d/ns/net", st.PID)
 		for p := range d.Config.ExposedPorts {
 			s.Ports[p] = nil
 		}

@@ -9,6 +9,8 @@ import (
 	"github.com/moby/moby/api/types/network"
 
 	docker "github.com/moby/moby/api/types/container"
+
+	"github.com/kistdev/kist/internal/fault"
 )
 
 // cutLink takes name:alias apart, or the form that inspect shows, /name:/container/alias.
@@ -36,7 +38,11 @@ func (e *Engine) link(name string, h *docker.HostConfig, endpoints map[string]*n
 		}
 		c, err := e.index.find(target)
 		if err != nil {
-			return invalid("could not get container for %s: no such container", target)
+			err = asInvalid(err)
+			if f, ok := fault.As(err); ok {
+				f.Words = "could not get container for " + target + ": no such container"
+			}
+			return err
 		}
 		d, _ := c.look()
 		if d.HostConfig.NetworkMode.IsHost() {

@@ -45,7 +45,7 @@ func (e *Engine) List(ctx context.Context, o ListOptions) ([]Summary, error) {
 		if !match(n) {
 			continue
 		}
-		s := summary(n)
+		s := e.summary(n)
 		if o.Size {
 			if s.SizeRw, s.SizeRootFs, err = e.size(ctx, n.def); err != nil {
 				return nil, err
@@ -70,7 +70,7 @@ func (e *Engine) entries() []entry {
 	return list
 }
 
-func summary(n entry) Summary {
+func (e *Engine) summary(n entry) Summary {
 	d := n.def
 	path, args := d.command()
 	s := Summary{Summary: docker.Summary{
@@ -87,7 +87,7 @@ func summary(n entry) Summary {
 	}
 	s.HostConfig.NetworkMode = string(d.HostConfig.NetworkMode)
 	s.HostConfig.Annotations = d.HostConfig.Annotations
-	s.NetworkSettings = &docker.NetworkSettingsSummary{Networks: networksOf(d, n.st)}
+	s.NetworkSettings = &docker.NetworkSettingsSummary{Networks: e.networksOf(d, n.st)}
 	s.Mounts = make([]docker.MountPoint, 0, len(d.Mounts))
 	for i := range d.Mounts {
 		s.Mounts = append(s.Mounts, d.Mounts[i].shown())
@@ -164,8 +164,8 @@ func portList(d *definition, st state) []docker.PortSummary {
 	return list
 }
 
-// networksOf is the container's networks: as wired while it runs, as wished for otherwise.
-func networksOf(d *definition, st state) map[string]*network.EndpointSettings {
+// networksOf is the container's networks: as wired while it runs, as wished for otherwise, with the ids that they have now.
+func (e *Engine) networksOf(d *definition, st state) map[string]*network.EndpointSettings {
 	if st.Networks != nil {
 		return st.Networks
 	}
@@ -174,7 +174,9 @@ func networksOf(d *definition, st state) map[string]*network.EndpointSettings {
 		if wish == nil {
 			wish = &network.EndpointSettings{}
 		}
-		networks[name] = wish
+		shown := *wish
+		shown.NetworkID = e.networks.ID(name)
+		networks[name] = &shown
 	}
 	return networks
 }

@@ -57,7 +57,7 @@ func (e *Engine) filter(ctx context.Context, o ListOptions) (func(entry) bool, e
 			return codes == nil || n.st.Phase == exited && slices.Contains(codes, n.st.ExitCode)
 		},
 		func(n entry) bool { return matchVolume(f, n.def) },
-		func(n entry) bool { return matchNetwork(f, n) },
+		func(n entry) bool { return e.matchNetwork(f, n) },
 	}
 	if !o.All && o.Limit <= 0 && !f.Has("status") && !f.Has("exited") {
 		checks = append(checks, func(n entry) bool { return n.st.Phase.alive() || n.st.Phase == restarting })
@@ -104,11 +104,11 @@ func matchVolume(f filter.Args, d *definition) bool {
 	})
 }
 
-func matchNetwork(f filter.Args, n entry) bool {
+func (e *Engine) matchNetwork(f filter.Args, n entry) bool {
 	if !f.Has("network") {
 		return true
 	}
-	for name, ep := range networksOf(n.def, n.st) {
+	for name, ep := range e.networksOf(n.def, n.st) {
 		if slices.Contains(f["network"], name) {
 			return true
 		}

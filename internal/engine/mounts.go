@@ -94,7 +94,7 @@ func (e *Engine) borrowed(from []string) ([]mountPoint, error) {
 		c, err := e.index.find(name)
 		if err != nil {
 			// Not the class of an unknown image: clients would go and pull.
-			return nil, invalid("No such container: %s", name)
+			return nil, asInvalid(err)
 		}
 		def, _ := c.look()
 		for _, m := range def.Mounts {

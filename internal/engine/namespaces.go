@@ -21,7 +21,7 @@ func (e *Engine) pinModes(h *docker.HostConfig) error {
 		c, err := e.index.find(ref)
 		if err != nil {
 			// Not the class of an unknown image: clients would go and pull.
-			return "", invalid("No such container: %s", ref)
+			return "", asInvalid(err)
 		}
 		return "container:" + c.id, nil
 	}

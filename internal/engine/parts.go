@@ -38,6 +38,7 @@ type wiring interface {
 	Check(name string, s *dockernet.EndpointSettings) error
 	// Kind is the driver of the network with that id.
 	Kind(id string) string
+	ID(name string) string
 	Connect(ctx context.Context, containerID, name string, s *dockernet.EndpointSettings, process *os.File) (string, *dockernet.EndpointSettings, error)
 	Disconnect(ctx context.Context, containerID, name string, process *os.File) (string, *dockernet.EndpointSettings, error)
 	Publish(ctx context.Context, containerID string, add, remove dockernet.PortMap) (dockernet.PortMap, error)

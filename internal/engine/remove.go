@@ -117,7 +117,7 @@ func (e *Engine) dismantle(ctx context.Context, c *container, volumes bool, code
 	c.gone.fire(code)
 	e.clearBehind(c, func(ctx context.Context) error {
 		return errors.Join(
-			e.tasks.Delete(ctx, c.id), e.unshare(d), e.cfg.Layers.Remove(ctx, c.id), e.removeImages(ctx, d), e.removeHome(c.id), e.removeSecrets(c.id))
+			e.tasks.Delete(ctx, c.id), e.unshare(d), e.cfg.Layers.Remove(ctx, c.id), e.removeImages(ctx, d), e.removeHome(c.id), e.dropSecrets(d))
 	})
 	return nil
 }

@@ -135,6 +135,14 @@ func (e *Engine) removeSecrets(id string) error {
 	return os.RemoveAll(filepath.Join(e.secretsRoot(), id))
 }
 
+// dropSecrets removes those of a container that is removed, if it has any.
+func (e *Engine) dropSecrets(d *definition) error {
+	if len(d.Secrets) == 0 {
+		return nil
+	}
+	return e.removeSecrets(d.ID)
+}
+
 // withoutValues are secrets as the row has them.
 func withoutValues(secrets []Secret) []Secret {
 	var list []Secret

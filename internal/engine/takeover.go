@@ -147,4 +147,3 @@ func lostPorts(have, taken dockernet.PortMap) dockernet.PortMap {
 	}
 	return next
 }
-

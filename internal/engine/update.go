@@ -3,8 +3,10 @@ package engine
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/blkiodev"
 	docker "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 
@@ -46,7 +48,7 @@ func (e *Engine) Update(ctx context.Context, name string, u docker.UpdateConfig)
 	changed := *d
 	changed.HostConfig = &h
 	if st.Phase.alive() {
-		more, err := e.applyLimits(ctx, st, checked)
+		more, err := e.applyLimits(ctx, st, withLifted(checked, d.HostConfig.Resources, e.host.Controls))
 		if err != nil {
 			return r, fmt.Errorf("Cannot update container %s: %w", c.id, err) //nolint:staticcheck // docker's words
 		}
@@ -102,6 +104,17 @@ func overlaid(old, next docker.Resources) docker.Resources {
 	if next.CpusetMems != "" {
 		r.CpusetMems = next.CpusetMems
 	}
+	for to, from := range map[*[]*blkiodev.ThrottleDevice][]*blkiodev.ThrottleDevice{
+		&r.BlkioDeviceReadBps: next.BlkioDeviceReadBps, &r.BlkioDeviceWriteBps: next.BlkioDeviceWriteBps,
+		&r.BlkioDeviceReadIOps: next.BlkioDeviceReadIOps, &r.BlkioDeviceWriteIOps: next.BlkioDeviceWriteIOps,
+	} {
+		if from != nil { // An empty list lifts them all.
+			*to = from
+		}
+	}
+	if next.BlkioWeightDevice != nil {
+		r.BlkioWeightDevice = next.BlkioWeightDevice
+	}
 	if next.PidsLimit != nil {
 		r.PidsLimit = next.PidsLimit
 	}
@@ -110,6 +123,35 @@ func overlaid(old, next docker.Resources) docker.Resources {
 		r.CPUPeriod, r.CPUQuota = 0, 0
 	} else if next.CPUPeriod != 0 || next.CPUQuota != 0 {
 		r.NanoCPUs = 0
+	}
+	return r
+}
+
+// withLifted adds what lifts the limits that devices had before and have no longer: the kernel keeps what it is not told of.
+func withLifted(r, before docker.Resources, can *spec.Controls) docker.Resources {
+	throttle := func(now, old []*blkiodev.ThrottleDevice) []*blkiodev.ThrottleDevice {
+		now = slices.Clone(now)
+		for _, o := range old {
+			if !slices.ContainsFunc(now, func(n *blkiodev.ThrottleDevice) bool { return n.Path == o.Path }) {
+				now = append(now, &blkiodev.ThrottleDevice{Path: o.Path})
+			}
+		}
+		return now
+	}
+	if can == nil || can.BlkioThrottle {
+		r.BlkioDeviceReadBps = throttle(r.BlkioDeviceReadBps, before.BlkioDeviceReadBps)
+		r.BlkioDeviceWriteBps = throttle(r.BlkioDeviceWriteBps, before.BlkioDeviceWriteBps)
+		r.BlkioDeviceReadIOps = throttle(r.BlkioDeviceReadIOps, before.BlkioDeviceReadIOps)
+		r.BlkioDeviceWriteIOps = throttle(r.BlkioDeviceWriteIOps, before.BlkioDeviceWriteIOps)
+	}
+	if can != nil && !can.BlkioWeightDevice {
+		return r
+	}
+	r.BlkioWeightDevice = slices.Clone(r.BlkioWeightDevice)
+	for _, o := range before.BlkioWeightDevice {
+		if !slices.ContainsFunc(r.BlkioWeightDevice, func(n *blkiodev.WeightDevice) bool { return n.Path == o.Path }) {
+			r.BlkioWeightDevice = append(r.BlkioWeightDevice, &blkiodev.WeightDevice{Path: o.Path})
+		}
 	}
 	return r
 }

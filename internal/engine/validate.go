@@ -8,6 +8,7 @@ import (
 	"github.com/containerd/errdefs"
 	docker "github.com/moby/moby/api/types/container"
 
+	"github.com/kistdev/kist/internal/fault"
 	"github.com/kistdev/kist/internal/logfile"
 	"github.com/kistdev/kist/internal/network"
 )
@@ -15,6 +16,17 @@ import (
 // invalid is an error of the request, in docker's words where docker has some.
 func invalid(format string, args ...any) error {
 	return fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), errdefs.ErrInvalidArgument)
+}
+
+// asInvalid is the error of an unknown container where a request names one: the request is wrong, the container that it is about
+// is there.
+func asInvalid(err error) error {
+	if f, ok := fault.As(err); ok {
+		known := *f
+		known.Class = errdefs.ErrInvalidArgument
+		return &known
+	}
+	return err
 }
 
 // validate checks what the user asked for, the image's part included, as far as spec.Validate does not.

@@ -93,6 +93,7 @@ func (w *wires) Resolve(name string) (string, error) {
 
 func (w *wires) Check(string, *dockernet.EndpointSettings) error { return nil }
 func (w *wires) Kind(string) string                              { return "bridge" }
+func (w *wires) ID(name string) string                           { return "id-of-" + name }
 func (w *wires) Rename(string, string)                           {}
 func (w *wires) Resolv(string) (r network.ResolvConf, served bool, sockets []int, err error) {
 	return r, false, nil, nil

@@ -3,6 +3,7 @@ package image
 import (
 	"context"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -125,7 +126,7 @@ func (s *snapshot) notFound(ref string) error {
 	return f
 }
 
-// nearest lists tags that differ in a few letters, or in the tag only.
+// nearest lists tags that differ in a few letters, or in the tag or the place only.
 func (s *snapshot) nearest(name string) []string {
 	var near []string
 	for _, e := range s.entries {
@@ -134,7 +135,8 @@ func (s *snapshot) nearest(name string) []string {
 		}
 		other := familiar(e.name)
 		most := max(2, len(name)/5)
-		if repository(other) == repository(name) || typo.Distance(name, other, most) <= most {
+		same := path.Base(repository(other)) == path.Base(repository(name))
+		if same || typo.Distance(name, other, most) <= most {
 			near = append(near, other)
 		}
 	}

@@ -25,15 +25,25 @@ type Incoming struct {
 	lease *content.Lease
 	hold  *layer.Hold
 	done  bool
+	// unpacking goes on behind: the next blob need not wait for it.
+	unpacking *errgroup.Group
+	slots     slots
+	cancel    context.CancelFunc
+	ctx       context.Context //nolint:containedctx // of what goes on behind; Close ends it
 }
 
 // Incoming makes room for an image. It must be closed.
-func (s *Store) Incoming() *Incoming {
-	return &Incoming{s: s, lease: s.content.Lease(), hold: s.layers.Hold()}
+func (s *Store) Incoming(ctx context.Context) *Incoming {
+	in := &Incoming{s: s, lease: s.content.Lease(), hold: s.layers.Hold(), slots: make(slots, unpackers)}
+	ctx, in.cancel = context.WithCancel(ctx)
+	in.unpacking, in.ctx = errgroup.WithContext(ctx)
+	return in
 }
 
 // Close gives up what has not been published; blobs that came in part stay for the next attempt.
 func (in *Incoming) Close() error {
+	in.cancel()
+	_ = in.unpacking.Wait() // Publish has told, or there is another error.
 	in.hold.Release()
 	in.lease.Release()
 	if in.done {
@@ -91,7 +101,8 @@ func (in *Incoming) blob(ctx context.Context, d ocispec.Descriptor, id digest.Di
 		if err != nil {
 			return err
 		}
-		return in.s.unpackBlob(ctx, d, id)
+		in.behind(id, func(ctx context.Context) error { return in.s.unpackBlob(ctx, d, id) })
+		return nil
 	}
 	if err != nil {
 		return err
@@ -106,28 +117,37 @@ func (in *Incoming) blob(ctx context.Context, d ocispec.Descriptor, id digest.Di
 	if err != nil {
 		return err
 	}
-	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
+	in.behind(id, func(ctx context.Context) error {
 		defer follow.Close()
-		return in.s.layers.Unpack(gctx, id, d.MediaType, follow)
+		return in.s.layers.Unpack(ctx, id, d.MediaType, follow)
 	})
-	g.Go(func() error {
-		r, err := from(w.Offset())
-		if err == nil {
-			_, err = io.CopyBuffer(&ctxWriter{gctx, w}, r, make([]byte, 256<<10))
-		}
-		if err != nil {
-			w.Fail(err)
-			return err
-		}
+	r, err := from(w.Offset())
+	if err == nil {
+		_, err = io.CopyBuffer(&ctxWriter{in.ctx, w}, r, make([]byte, 256<<10))
+	}
+	if err == nil {
 		_, err = w.Commit()
-		return err
-	})
-	if err := g.Wait(); err != nil {
+	}
+	if err != nil {
+		w.Fail(err)
 		return fmt.Errorf("layer %s: %w", id, content.ExplainFull(in.s.content.Dir(), err))
 	}
-	in.hold.Take(id)
 	return nil
+}
+
+// behind unpacks a layer while others come.
+func (in *Incoming) behind(id digest.Digest, unpack func(context.Context) error) {
+	in.unpacking.Go(func() error {
+		if err := in.slots.enter(in.ctx); err != nil {
+			return err
+		}
+		defer in.slots.leave()
+		if err := unpack(in.ctx); err != nil {
+			return fmt.Errorf("layer %s: %w", id, content.ExplainFull(in.s.content.Dir(), err))
+		}
+		in.hold.Take(id)
+		return nil
+	})
 }
 
 // Published is an image as it came.
@@ -154,6 +174,9 @@ func (in *Incoming) Publish(ctx context.Context, p Published) (*Image, error) {
 	}
 	config, err := parseConfig(p.Config, len(m.Layers))
 	if err != nil {
+		return nil, err
+	}
+	if err := in.unpacking.Wait(); err != nil {
 		return nil, err
 	}
 	if !in.hold.Take(config.RootFS.DiffIDs...) {

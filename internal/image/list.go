@@ -28,7 +28,7 @@ func (s *Store) List(_ context.Context, all, sharedSize bool, f filter.Args) ([]
 	}
 	users := s.inUse()
 	list := []image.Summary{}
-	var shared map[digest.Digest]int
+	var shared map[holding]int
 	if sharedSize {
 		shared = s.layerUse(snap)
 	}
@@ -75,54 +75,55 @@ func summary(r *record, parent digest.Digest, tags, digests []string) image.Summ
 	return sum
 }
 
+// holding is something on the disk: a blob, or a part of an unpacked layer. One digest may stand for both.
+type holding struct {
+	digest   digest.Digest
+	unpacked bool
+}
+
 // layerUse counts the images that use each layer and blob.
-func (s *Store) layerUse(snap *snapshot) map[digest.Digest]int {
-	use := map[digest.Digest]int{}
+func (s *Store) layerUse(snap *snapshot) map[holding]int {
+	use := map[holding]int{}
 	for _, id := range snap.ids {
 		r, err := s.record(snap.of(id)[0].desc)
 		if err != nil {
 			continue
 		}
-		for d := range s.occupied(r) {
-			use[d]++
+		for h := range s.occupied(r) {
+			use[h]++
 		}
 	}
 	return use
 }
 
-// occupied is everything of which an image needs the place on the disk.
-func (s *Store) occupied(r *record) digests {
-	set := digests{}
-	r.mark(set)
+// occupied is everything of which an image needs the place on the disk, in bytes. A blob of the same layer in another
+// compression, which another image has, is not this one's.
+func (s *Store) occupied(r *record) map[holding]int64 {
+	set := map[holding]int64{}
+	blob := func(d digest.Digest) {
+		if n, err := s.content.Size(d); err == nil {
+			set[holding{d, false}] = n
+		}
+	}
+	blob(r.desc.Digest)
+	blob(r.id)
+	for _, l := range r.manifest.Layers {
+		blob(l.Digest)
+	}
 	for _, l := range r.config.RootFS.DiffIDs {
-		s.layers.Parts(l, func(part digest.Digest, _ int64) { set.add(part) })
+		s.layers.Parts(l, func(part digest.Digest, n int64) { set[holding{part, true}] = n })
 	}
 	return set
 }
 
 // sharedSize is the bytes of an image that others use as well.
-func (s *Store) sharedSize(r *record, use map[digest.Digest]int) int64 {
+func (s *Store) sharedSize(r *record, use map[holding]int) int64 {
 	var total int64
-	for d := range s.occupied(r) {
-		if use[d] < 2 {
-			continue
-		}
-		total += s.sizeOf(d)
-	}
-	return total
-}
-
-// sizeOf is what a digest stands for on the disk: a blob, an unpacked layer, or for an uncompressed layer both.
-func (s *Store) sizeOf(d digest.Digest) int64 {
-	var total int64
-	if n, err := s.content.Size(d); err == nil {
-		total += n
-	}
-	s.layers.Parts(d, func(part digest.Digest, n int64) {
-		if part == d {
+	for h, n := range s.occupied(r) {
+		if use[h] > 1 {
 			total += n
 		}
-	})
+	}
 	return total
 }
 

@@ -127,4 +127,3 @@ func (s *Store) tree(img *Image, shares []layer.Share) Tree {
 	}
 	return t
 }
-

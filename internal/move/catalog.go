@@ -23,6 +23,11 @@ import (
 // listing is a layer's file.
 func listing(dir string, id digest.Digest) string { return filepath.Join(dir, id.Encoded()+".pieces") }
 
+func isListed(dir string, id digest.Digest) bool {
+	_, err := os.Stat(listing(dir, id))
+	return err == nil
+}
+
 // addLayer adds a layer's pieces. It returns how many bytes had to be read of the layer; none if that was done before.
 func (s *stock) addLayer(ctx context.Context, layers *layer.Store, dir string, id digest.Digest) (read int64, err error) {
 	n := s.addRoot(func() (*sys.Root, error) { return layers.OpenStack([]digest.Digest{id}) })

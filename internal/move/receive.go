@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -30,7 +29,8 @@ type receiving struct {
 	stock  *stock
 	hold   *layer.Hold
 	looked bool
-	prefer []digest.Digest // layers that are likely to have pieces of what comes
+	prefer []digest.Digest        // layers that are likely to have pieces of what comes
+	skip   map[digest.Digest]bool // those that are not
 	volume string          // a volume that is likely to
 	room   []byte
 	opened []byte
@@ -82,7 +82,7 @@ func (m *Mover) receiver(conn io.ReadWriter) (*receiving, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &receiving{Mover: m, wire: w, dir: m.listings(), stock: newStock(), hold: m.Layers.Hold()}
+	r := &receiving{Mover: m, wire: w, dir: m.listings(), stock: newStock(), hold: m.Layers.Hold(), skip: map[digest.Digest]bool{}}
 	if r.pack, err = openPack(m.packs(), w.unpack); err != nil {
 		w.close()
 		return nil, err
@@ -177,22 +177,28 @@ func (r *receiving) look(ctx context.Context) error {
 			return err
 		}
 	}
-	ids := slices.Concat(r.prefer, r.Layers.All())
-	seen := map[digest.Digest]bool{}
-	read := int64(0)
+	if err := r.lookLayers(ctx, r.prefer, maxRelatives); err != nil {
+		return err
+	}
+	return r.lookLayers(ctx, r.Layers.All(), maxOthers)
+}
+
+// lookLayers finds pieces in layers, reading no more than so many bytes of those that were not looked through before.
+func (r *receiving) lookLayers(ctx context.Context, ids []digest.Digest, most int64) error {
 	for _, id := range ids {
-		if seen[id] || !r.hold.Take(id) || r.stock.full() {
+		if r.skip[id] || r.stock.full() || !r.hold.Take(id) {
 			continue
 		}
-		seen[id] = true
-		if size, err := r.Layers.Size(id); err != nil || read+size > maxLooked {
+		size, err := r.Layers.Size(id)
+		if err != nil || size > most && !isListed(r.listings(), id) {
 			continue
 		}
-		n, err := r.stock.addLayer(ctx, r.Layers, r.listings(), id)
+		r.skip[id] = true
+		read, err := r.stock.addLayer(ctx, r.Layers, r.listings(), id)
 		if err != nil {
 			return fmt.Errorf("look for what is here: %w", err)
 		}
-		read += n
+		most -= read
 	}
 	return nil
 }

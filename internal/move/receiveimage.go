@@ -20,7 +20,7 @@ func (r *receiving) image(ctx context.Context, o *imageOffer) (err error) {
 	if len(o.Layers) > maxLayers {
 		return fmt.Errorf("an image of %d layers: %w", len(o.Layers), errdefs.ErrInvalidArgument)
 	}
-	in := r.Images.Incoming()
+	in := r.Images.Incoming(ctx)
 	defer func() { err = errors.Join(err, in.Close()) }()
 	wants, lacking := make([]want, len(o.Layers)), int64(0)
 	for i := range o.Layers {
@@ -42,7 +42,7 @@ func (r *receiving) image(ctx context.Context, o *imageOffer) (err error) {
 	if err := r.roomFor(lacking); err != nil {
 		return err
 	}
-	r.prefer = append(r.prefer, r.relatives(ctx, o)...)
+	r.relatives(ctx, o)
 	if err := r.wire.say(&message{Wants: wants}); err != nil {
 		return err
 	}
@@ -93,13 +93,15 @@ func (r *receiving) names(ctx context.Context, o *imageOffer) []image.MovedName 
 	return free
 }
 
-// relatives are the layers of images that are called alike: most likely older versions.
-func (r *receiving) relatives(ctx context.Context, o *imageOffer) []digest.Digest {
-	var list []digest.Digest
-	for _, n := range o.Names {
-		list = append(list, r.Images.Relatives(ctx, n.Name)...)
+// relatives finds the layers of images that are called alike: most likely older versions. What the image has of them itself is
+// not sent anyway, and hardly ever is in another layer too.
+func (r *receiving) relatives(ctx context.Context, o *imageOffer) {
+	for _, l := range o.Layers {
+		r.skip[l.DiffID] = true
 	}
-	return list
+	for _, n := range o.Names {
+		r.prefer = append(r.prefer, r.Images.Relatives(ctx, n.Name)...)
+	}
 }
 
 func (r *receiving) layer(ctx context.Context, in *image.Incoming, l *image.OutgoingLayer, w want) error {

@@ -16,10 +16,13 @@ import (
 	"github.com/kistdev/kist/internal/sys"
 )
 
-// Bounds of what is known of what is here: pieces held in memory, and bytes of files that are looked through for one move.
+// Bounds of what is known of what is here: pieces held in memory, and bytes of files that are looked through for one move: of
+// layers that are likely to have something in common with what comes, and of others. Reading a gigabyte takes longer than
+// sending a good part of it.
 const (
-	maxStock  = 500_000
-	maxLooked = 4 << 30
+	maxStock     = 500_000
+	maxRelatives = 4 << 30
+	maxOthers    = 64 << 20
 )
 
 // stock is the pieces of files that are here.

@@ -205,6 +205,18 @@ func (m *Manager) Gateway() netip.Addr {
 	return m.lan.v4[0].Gateway()
 }
 
+// ID is the id of the network of that name or id; empty for one that is not there.
+func (m *Manager) ID(name string) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, l := range m.lans {
+		if l.Name == name || l.ID == name {
+			return l.ID
+		}
+	}
+	return ""
+}
+
 // Kind is the driver of the network with that id; empty for one that is not there.
 func (m *Manager) Kind(id string) string {
 	m.mu.Lock()

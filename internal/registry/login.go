@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -19,6 +20,9 @@ func (c *Client) Login(ctx context.Context, auth registry.AuthConfig) (status, i
 		return "", "", err
 	}
 	name, host := serverName(auth.ServerAddress)
+	if _, err := url.Parse("https://" + host); err != nil {
+		return "", "", fmt.Errorf("invalid registry address %q: %w", auth.ServerAddress, errdefs.ErrInvalidArgument)
+	}
 	e, err := c.endpoint(ctx, host, login)
 	if err != nil {
 		return "", "", err

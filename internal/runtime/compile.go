@@ -121,8 +121,8 @@ func (c *compiler) validate() error {
 		s2.Linux = &specs.Linux{}
 		c.spec = &s2
 	}
-	if h := s.Hooks; h != nil && len(h.CreateContainer)+len(h.StartContainer) > 0 {
-		return fmt.Errorf("hooks that run inside of the container: %w", errdefs.ErrNotImplemented)
+	if h := s.Hooks; h != nil && len(h.StartContainer) > 0 {
+		return fmt.Errorf("hooks that are programs of the container (startContainer): %w", errdefs.ErrNotImplemented)
 	}
 	l := c.spec.Linux
 	if l.IntelRdt != nil || l.MemoryPolicy != nil || len(l.NetDevices) > 0 {

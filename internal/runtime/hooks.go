@@ -15,13 +15,15 @@ import (
 type hooks struct {
 	specs.Hooks
 	state specs.State
+	spec  *specs.Spec
+	dir   string // where they run; this process's directory if empty
 }
 
 func newHooks(b *Bundle, pid int) *hooks {
 	if b.Spec.Hooks == nil {
 		return nil
 	}
-	h := &hooks{Hooks: *b.Spec.Hooks}
+	h := &hooks{Hooks: *b.Spec.Hooks, spec: b.Spec}
 	h.state = specs.State{Version: specs.Version, ID: b.ID, Pid: pid, Annotations: b.Spec.Annotations}
 	if b.Spec.Root != nil {
 		h.state.Bundle = b.Spec.Root.Path
@@ -37,7 +39,10 @@ func (h *hooks) created(ctx context.Context) error {
 	if err := h.run(ctx, specs.StateCreating, h.Prestart); err != nil { //nolint:staticcheck // deprecated, but in use
 		return err
 	}
-	return h.run(ctx, specs.StateCreating, h.CreateRuntime)
+	if err := h.run(ctx, specs.StateCreating, h.CreateRuntime); err != nil {
+		return err
+	}
+	return h.insideHooks(ctx)
 }
 
 func (h *hooks) started(ctx context.Context) error {
@@ -65,14 +70,14 @@ func (h *hooks) run(ctx context.Context, status specs.ContainerState, hooks []sp
 		return fmt.Errorf("state for hooks: %w", err)
 	}
 	for i := range hooks {
-		if err := runHook(ctx, &hooks[i], text); err != nil {
+		if err := runHook(ctx, &hooks[i], text, h.dir); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func runHook(ctx context.Context, h *specs.Hook, state []byte) error {
+func runHook(ctx context.Context, h *specs.Hook, state []byte, dir string) error {
 	if h.Timeout != nil {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(*h.Timeout)*time.Second)
@@ -83,7 +88,7 @@ func runHook(ctx context.Context, h *specs.Hook, state []byte) error {
 	if len(h.Args) > 0 {
 		cmd.Args = h.Args
 	}
-	cmd.Env = h.Env
+	cmd.Env, cmd.Dir = h.Env, dir
 	cmd.Stdin = bytes.NewReader(state)
 	cmd.Stdout, cmd.Stderr = &output, &output
 	cmd.WaitDelay = time.Second

@@ -48,3 +48,31 @@ func TestFailedHookEndsContainer(t *testing.T) {
 		}
 	})
 }
+
+// TestHooksInside has programs of the host change a container's files and mounts, as the vendors of devices do.
+func TestHooksInside(t *testing.T) {
+	executors(t, func(t *testing.T, r *Runtime) {
+		b := bundle(t, "/bin/sh", "-c", "cat /etc/made; cat /tmp/mounted; wc -c </proc/version; touch /etc/mine")
+		b.Spec.Root.Readonly = true
+		b.Spec.Hooks = &specs.Hooks{CreateContainer: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-ec", `
+			grep -q '"root":{"path":"rootfs"' config.json
+			echo made by a hook >rootfs/etc/made
+			echo mounted by a hook >made
+			touch rootfs/tmp/mounted
+			mount --bind made rootfs/tmp/mounted
+			mount --bind /dev/null rootfs/proc/version
+		`}, Env: []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}}}}
+		o := run(t, r, b)
+		if want := "made by a hook\nmounted by a hook\n0\n"; o.out != want || !strings.Contains(o.err, "Read-only") {
+			t.Errorf("%+v; want %q, and a root filesystem that is read-only", o, want)
+		}
+		raw, err := os.ReadFile("/proc/self/mountinfo")
+		must(t, err)
+		if strings.Contains(string(raw), "kist-hooks-") {
+			t.Error("the bundle is mounted on the host")
+		}
+		if left, err := filepath.Glob(filepath.Join(os.TempDir(), "kist-hooks-*")); err != nil || len(left) > 0 {
+			t.Errorf("left: %q, %v", left, err)
+		}
+	})
+}

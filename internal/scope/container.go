@@ -21,7 +21,7 @@ func (s *Scope) Container(r *container.CreateRequest, o Objects) error {
 	if s.Project == "" {
 		return nil
 	}
-	labels, err := s.Mark(r.Config.Labels)
+	labels, err := s.Mark(r.Labels)
 	if err != nil {
 		return err
 	}

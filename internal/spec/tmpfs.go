@@ -38,6 +38,20 @@ func tmpfsMounts(tmpfs map[string]string) ([]specs.Mount, error) {
 	return out, nil
 }
 
+// goodValue says whether the kernel takes a value of an option; of mpol it says so itself.
+func goodValue(key, value string) bool {
+	switch key {
+	case "mode":
+		return value != "" && strings.Trim(value, "01234567") == ""
+	case "uid", "gid":
+		return value != "" && strings.Trim(value, "0123456789") == ""
+	case "size", "nr_inodes", "nr_blocks":
+		digits := strings.TrimRight(value, "kKmMgGtTpPeE%")
+		return digits != "" && strings.Trim(digits, "0123456789") == "" && len(value)-len(digits) <= 1
+	}
+	return value != ""
+}
+
 // tmpfsOptions puts the user's options over docker's own. Mount options are last-wins: of two that contradict each other
 // only the last one is kept.
 func tmpfsOptions(data string) ([]string, error) {
@@ -48,14 +62,17 @@ func tmpfsOptions(data string) ([]string, error) {
 	seen := make(map[string]bool, len(all))
 	out := make([]string, 0, len(all))
 	for _, o := range slices.Backward(all) {
-		key, _, hasValue := strings.Cut(o, "=")
+		key, value, hasValue := strings.Cut(o, "=")
 		opposite, isFlag := tmpfsOpposites[o]
 		switch {
 		case o == "defaults":
 			continue
 		case hasValue && slices.Contains(tmpfsValues, key) || !hasValue && isFlag:
+			if hasValue && !goodValue(key, value) {
+				return nil, tryInstead("size=64m, mode=1777, uid=1000", invalid("tmpfs-option", "invalid value of the tmpfs option %q", o))
+			}
 		default:
-			return nil, invalid("tmpfs-option", "invalid tmpfs option %q", o)
+			return nil, tryInstead("size=64m, mode=1777, or an option of mount(8)", invalid("tmpfs-option", "invalid tmpfs option %q", o))
 		}
 		if seen[key] {
 			continue

@@ -3,6 +3,7 @@ package xz
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"hash/crc32"
 	"io"
 )
@@ -102,7 +103,7 @@ func (z *Reader) readHeader(body []byte) (dict int, err error) {
 
 // headerError makes the end of a header, whose checksum is right, what it is: a wrong header.
 func headerError(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return ErrCorrupt
 	}
 	return err

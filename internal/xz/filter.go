@@ -33,7 +33,7 @@ type stage struct {
 }
 
 // filtered passes what was decoded through the filters. The window must stay as it is, so they work on a copy.
-func (z *Reader) filtered(part []byte, last bool) ([]byte, error) {
+func (z *Reader) filtered(part []byte, last bool) []byte {
 	for i, f := range z.chain {
 		st, ok := f.(*stage)
 		if !ok {
@@ -48,7 +48,7 @@ func (z *Reader) filtered(part []byte, last bool) ([]byte, error) {
 		part = buf[:n:n]
 		st.rest = append([]byte(nil), buf[n:]...)
 	}
-	return part, nil
+	return part
 }
 
 // delta stores each byte's difference from the one some way back.

@@ -5,11 +5,8 @@ import (
 	"io"
 )
 
-const (
-	maxChunk = 1 << 21 // uncompressed
-	// step is how far a window of no use for small streams grows at a time, and how much is decoded between two slides.
-	step = 4 << 20
-)
+// step is how much is decoded between two slides of the window.
+const step = 4 << 20
 
 // lzma2 decodes the chunks of a block into a window.
 type lzma2 struct {

@@ -122,8 +122,8 @@ func (z *Reader) more() error {
 	}
 	if len(z.chain) == 0 {
 		z.out = part
-	} else if z.out, err = z.filtered(part, false); err != nil {
-		return err
+	} else {
+		z.out = z.filtered(part, false)
 	}
 	z.check.write(z.out)
 	return nil
@@ -178,10 +178,7 @@ func (z *Reader) openStream() error {
 // closeBlock reads what stands behind a block's data and notes its sizes for the index.
 func (z *Reader) closeBlock() error {
 	if len(z.chain) > 0 {
-		rest, err := z.filtered(nil, true)
-		if err != nil {
-			return err
-		}
+		rest := z.filtered(nil, true)
 		z.check.write(rest)
 		z.out = rest
 	}

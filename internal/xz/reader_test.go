@@ -35,12 +35,12 @@ func pack(t testing.TB, data []byte, args ...string) []byte {
 func samples(t testing.TB) map[string][]byte {
 	t.Helper()
 	rnd := rand.New(rand.NewPCG(1, 2))
-	noise := make([]byte, 300<<10)
+	noise := make([]byte, 200<<10)
 	for i := range noise {
 		noise[i] = byte(rnd.Uint32())
 	}
 	var text bytes.Buffer
-	for i := range 40000 {
+	for i := range 12000 {
 		fmt.Fprintf(&text, "Package: lib%d\nDepends: libc6 (>= 2.%d), %x\n", i, i%40, rnd.Uint32()&0xfff)
 	}
 	mixed := slicesOf(rnd, noise, text.Bytes())
@@ -53,20 +53,20 @@ func samples(t testing.TB) map[string][]byte {
 		t.Fatal(err)
 	}
 	return map[string][]byte{
-		"empty": nil, "byte": {7}, "zeros": make([]byte, 5<<20), "noise": noise, "text": text.Bytes(), "mixed": mixed,
-		"program": program[:min(len(program), 6<<20)],
+		"empty": nil, "byte": {7}, "zeros": make([]byte, 3<<20), "noise": noise, "text": text.Bytes(), "mixed": mixed,
+		"program": program[:min(len(program), 1<<20)],
 	}
 }
 
 // slicesOf makes data that is compressed here and stored there.
 func slicesOf(rnd *rand.Rand, a, b []byte) []byte {
 	var out []byte
-	for range 60 {
+	for range 40 {
 		part := a
 		if rnd.IntN(2) == 0 {
 			part = b
 		}
-		n := rnd.IntN(100 << 10)
+		n := rnd.IntN(90 << 10)
 		from := rnd.IntN(len(part) - n)
 		out = append(out, part[from:from+n]...)
 	}
@@ -75,7 +75,7 @@ func slicesOf(rnd *rand.Rand, a, b []byte) []byte {
 
 func TestReadsWhatXzWrites(t *testing.T) {
 	options := map[string]string{
-		"default": "-6", "fast": "-0", "best": "-9e", "small dictionary": "--lzma2=preset=6,dict=4KiB",
+		"default": "-6", "fast": "-0", "best": "-9", "small dictionary": "--lzma2=preset=6,dict=4KiB",
 		"properties": "--lzma2=preset=3,lc=0,lp=4,pb=4,dict=64KiB", "no properties": "--lzma2=preset=1,lc=4,lp=0,pb=0",
 		"crc32": "-1 --check=crc32", "sha256": "-1 --check=sha256", "no check": "-1 --check=none",
 		"blocks": "-1 --block-size=100KiB", "blocks with sizes": "-1 -T2 --block-size=200KiB",
@@ -103,7 +103,7 @@ func TestReadsWhatXzWrites(t *testing.T) {
 }
 
 func TestLongStreamsSlide(t *testing.T) {
-	want := bytes.Repeat(samples(t)["mixed"], 6)
+	want := bytes.Repeat(samples(t)["mixed"], 4)
 	for _, dict := range []string{"4KiB", "1MiB", "3333333"} {
 		packed := pack(t, want, "--lzma2=preset=1,dict="+dict)
 		sum := sha256.New()

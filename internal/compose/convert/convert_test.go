@@ -192,8 +192,10 @@ func TestUnreadableProfile(t *testing.T) {
 func TestKeptVolumes(t *testing.T) {
 	p := project(t, "services: {a: {image: x, volumes: [/own, 'named:/named', '/host:/bound']}}\nvolumes: {named: {}}")
 	kept := []container.MountPoint{
-		{Type: mount.TypeVolume, Name: "one", Destination: "/own", RW: true}, {Type: mount.TypeVolume, Name: "two", Destination: "/image"},
-		{Type: mount.TypeVolume, Name: "old", Destination: "/named", RW: true}, {Type: mount.TypeVolume, Name: "three", Destination: "/gone", RW: true},
+		{Type: mount.TypeVolume, Name: "one", Destination: "/own", RW: true},
+		{Type: mount.TypeVolume, Name: "two", Destination: "/image"},
+		{Type: mount.TypeVolume, Name: "old", Destination: "/named", RW: true},
+		{Type: mount.TypeVolume, Name: "three", Destination: "/gone", RW: true},
 		{Type: mount.TypeBind, Source: "/host", Destination: "/bound", RW: true},
 	}
 	r, err := Container(&Input{Project: p, Service: p.Services["a"], Number: 1, Kept: kept, ImageVolumes: map[string]struct{}{"/image": {}, "/named": {}}})

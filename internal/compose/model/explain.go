@@ -1,14 +1,12 @@
 package model
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
 	"slices"
 	"strings"
 
-	"github.com/compose-spec/compose-go/v2/schema"
 	"github.com/containerd/errdefs"
 	"go.yaml.in/yaml/v4"
 
@@ -204,47 +202,25 @@ func resolve(n *yaml.Node) *yaml.Node {
 	return n
 }
 
-// schemaPart is what is needed of a part of the schema.
-type schemaPart struct {
-	Ref        string                `json:"$ref"`
-	Properties map[string]schemaPart `json:"properties"`
-	Patterns   map[string]schemaPart `json:"patternProperties"`
-	OneOf      []schemaPart          `json:"oneOf"`
-	AnyOf      []schemaPart          `json:"anyOf"`
-	AllOf      []schemaPart          `json:"allOf"`
-	Items      *schemaPart           `json:"items"`
-	Defs       map[string]schemaPart `json:"$defs"`
-	Old        map[string]schemaPart `json:"definitions"`
-}
-
-// UnmarshalJSON takes a boolean schema for an empty one.
-func (s *schemaPart) UnmarshalJSON(b []byte) error {
-	if len(b) == 0 || b[0] != '{' {
-		return nil
-	}
-	type plain schemaPart
-	return json.Unmarshal(b, (*plain)(s))
-}
-
 // knownKeys are the keys that the schema has at a path.
 func knownKeys(path []string) []string {
-	var root schemaPart
-	if json.Unmarshal([]byte(schema.Schema), &root) != nil {
+	root, err := readSchema()
+	if err != nil {
 		return nil
 	}
-	parts := root.alternatives(&root)
+	parts := root.alternatives(root)
 	for _, key := range path {
-		var next []schemaPart
+		var next []*schemaPart
 		for _, p := range parts {
 			if c, ok := p.Properties[key]; ok {
-				next = append(next, c.alternatives(&root)...)
+				next = append(next, c.alternatives(root)...)
 				continue
 			}
 			for _, c := range p.Patterns {
-				next = append(next, c.alternatives(&root)...)
+				next = append(next, c.alternatives(root)...)
 			}
 			if p.Items != nil {
-				next = append(next, p.Items.alternatives(&root)...)
+				next = append(next, p.Items.alternatives(root)...)
 			}
 		}
 		parts = next
@@ -259,16 +235,12 @@ func knownKeys(path []string) []string {
 }
 
 // alternatives are a part and those that it may be instead.
-func (s schemaPart) alternatives(root *schemaPart) []schemaPart {
-	if s.Ref != "" {
-		name := s.Ref[strings.LastIndexByte(s.Ref, '/')+1:]
-		if d, ok := root.Defs[name]; ok {
-			return d.alternatives(root)
-		}
-		return root.Old[name].alternatives(root)
+func (s *schemaPart) alternatives(root *schemaPart) []*schemaPart {
+	all := []*schemaPart{s}
+	if d := root.named(s.Ref); d != nil {
+		all = append(all, d.alternatives(root)...)
 	}
-	all := []schemaPart{s}
-	for _, more := range [][]schemaPart{s.OneOf, s.AnyOf, s.AllOf} {
+	for _, more := range [][]*schemaPart{s.OneOf, s.AnyOf, s.AllOf} {
 		for _, m := range more {
 			all = append(all, m.alternatives(root)...)
 		}

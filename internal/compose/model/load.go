@@ -2,14 +2,18 @@ package model
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/compose-spec/compose-go/v2/cli"
+	"github.com/compose-spec/compose-go/v2/loader"
 	"github.com/compose-spec/compose-go/v2/types"
+	"github.com/compose-spec/compose-go/v2/validation"
 	"github.com/containerd/errdefs"
 
 	"github.com/kistdev/kist/internal/fault"
@@ -31,8 +35,6 @@ type Options struct {
 	Plain, AsWritten bool
 	// Unresolved leaves env_file alone: what is asked for does not need the environment of the containers.
 	Unresolved bool
-	// Quick leaves out the check against the schema.
-	Quick bool
 }
 
 // Load reads the project. Services that are named become active whatever their profiles.
@@ -44,7 +46,10 @@ func (o *Options) Load(ctx context.Context, services ...string) (*types.Project,
 	if len(po.ConfigPaths) == 0 {
 		return nil, noFile(po)
 	}
-	p, err := po.LoadProject(ctx)
+	p, err := o.loadQuickly(ctx)
+	if err != nil {
+		p, err = po.LoadProject(ctx)
+	}
 	if err != nil {
 		return nil, explain(err, po.ConfigPaths)
 	}
@@ -72,8 +77,53 @@ func (o *Options) Load(ctx context.Context, services ...string) (*types.Project,
 	return p, nil
 }
 
+// errSlow is a project that is to be read in the usual way.
+var errSlow = errors.New("the quick way is not sure of the file")
+
+// loadQuickly reads the project with checks of its own in the place of the library's. When it fails, for whatever reason, the
+// usual way says what is wrong, or that nothing is.
+func (o *Options) loadQuickly(ctx context.Context) (*types.Project, error) {
+	unchecked := cli.WithLoadOptions(loader.WithSkipValidation)
+	po, err := o.options(unchecked)
+	if err != nil {
+		return nil, err
+	}
+	if o.Plain || slices.Contains(po.ConfigPaths, "-") {
+		return nil, errSlow // Variables in the place of numbers; a file that can be read once.
+	}
+	document, err := po.LoadModel(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if _, old := document["version"]; old {
+		return nil, errSlow
+	}
+	raw, err := json.Marshal(document)
+	if err != nil {
+		return nil, err
+	}
+	var plain any
+	if err := json.Unmarshal(raw, &plain); err != nil {
+		return nil, err
+	}
+	root, err := readSchema()
+	if err != nil {
+		return nil, err
+	}
+	if !accepts(root, plain) {
+		return nil, errSlow
+	}
+	if err := validation.Validate(document); err != nil {
+		return nil, err
+	}
+	if po, err = o.options(unchecked); err != nil {
+		return nil, err
+	}
+	return po.LoadProject(ctx)
+}
+
 // options are compose-go's.
-func (o *Options) options() (*cli.ProjectOptions, error) {
+func (o *Options) options(more ...cli.ProjectOptionsFn) (*cli.ProjectOptions, error) {
 	name := o.Name
 	fns := []cli.ProjectOptionsFn{cli.WithWorkingDirectory(o.Dir), cli.WithOsEnv}
 	if _, ok := os.LookupEnv("PWD"); !ok {
@@ -91,7 +141,7 @@ func (o *Options) options() (*cli.ProjectOptions, error) {
 	if o.Unresolved {
 		fns = append(fns, cli.WithoutEnvironmentResolution)
 	}
-	po, err := cli.NewProjectOptions(o.Files, fns...)
+	po, err := cli.NewProjectOptions(o.Files, append(fns, more...)...)
 	if err != nil {
 		return nil, explain(err, o.Files)
 	}

@@ -31,15 +31,7 @@ func (b *Board) table(buf *bytes.Buffer) {
 			widths[j] = max(widths[j], utf8.RuneCountInString(c))
 		}
 	}
-	// What does not fit is taken from ports first, then from the state.
-	over := 2 + widths[0] + widths[1] + widths[2] + widths[3] + 8 + 7 - cols
-	for _, j := range []int{3, 1, 0} {
-		if over > 0 {
-			cut := min(over, max(widths[j]-8, 0))
-			widths[j] -= cut
-			over -= cut
-		}
-	}
+	narrow(&widths, cols)
 	for i, s := range rows {
 		buf.WriteString(b.mark(s, now) + " ")
 		for j, c := range cells[i] {
@@ -54,6 +46,28 @@ func (b *Board) table(buf *bytes.Buffer) {
 	if hidden > 0 {
 		fmt.Fprintf(buf, "  and %d more that are done\n", hidden)
 		b.drawn++
+	}
+}
+
+// narrow makes columns fit: the ports go first, then the end of the states, of the names, and the health.
+func narrow(widths *[4]int, cols int) {
+	const gap, around = 2, 2 + 6
+	over := func() int {
+		n := around - cols
+		for _, w := range widths {
+			if w > 0 {
+				n += w + gap
+			}
+		}
+		return n
+	}
+	if over() > 0 {
+		widths[3] = 0
+	}
+	for _, c := range []struct{ column, least int }{{1, 11}, {0, 10}, {2, 0}, {1, 4}, {0, 4}} {
+		if o := over(); o > 0 {
+			widths[c.column] -= min(o, max(widths[c.column]-c.least, 0))
+		}
 	}
 }
 

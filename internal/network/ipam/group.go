@@ -41,7 +41,8 @@ func (g Group) Claim(want netip.Addr, owner string) (*Pool, error) {
 		Cause: "it is no address for a host in the subnet " + strings.Join(subnets, ", "), Class: errdefs.ErrInvalidArgument,
 	}
 	if len(g) == 0 {
-		f.Cause = "the network has no addresses of this family"
+		f.What = fmt.Sprintf("cannot give the container the address %s: the network has no addresses of that family", want)
+		f.Cause, f.Try = "", "no address, or another --network"
 	}
 	return nil, f
 }

@@ -164,7 +164,10 @@ func (s *Soak) waitDropped(ctx context.Context) error {
 	select {
 	case <-w.Result:
 		return errors.New("a resident has ended")
-	case <-w.Error:
+	case err := <-w.Error:
+		if ctx.Err() == nil {
+			return err
+		}
 		return nil
 	}
 }
