@@ -34,6 +34,7 @@ func newBench(t *testing.T, project string) *bench {
 	if _, err := os.Stat(filepath.Join(testbed.Bin(), "kist")); err != nil {
 		t.Skip("skip: bin/kist is not built; run make build")
 	}
+	t.Parallel() // Clients wait most of their time.
 	h := testbed.NewHost(t)
 	h.StartDaemon()
 	h.Run("kist", "load", "-q", "-i", testbed.Recipes()["busybox"].MustArchive(t))

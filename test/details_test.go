@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -463,5 +464,24 @@ func TestCopyForms(t *testing.T) {
 	}
 	if a := put("/mem", &tar.Header{Name: "seen"}); a.status != 200 || list("/mem/seen") != "seen" {
 		t.Errorf("into a mount of the running container: %+v, %s", a, list("/mem/seen"))
+	}
+	// What is mounted to be read is not written, neither while the container runs nor before.
+	dir := t.TempDir()
+	for _, running := range []bool{false, true} {
+		id = c.made("/containers/create", `{"Image":"`+busybox+`","Cmd":["sleep","100"],"HostConfig":{"Binds":["`+dir+`:/ro:ro"]}}`)
+		if running {
+			c.do("POST", "/containers/"+id+"/start", "")
+		}
+		for _, into := range []string{"/ro", "/ro/.", "/tmp/../ro"} {
+			if a := put(into, &tar.Header{Name: "x"}); a.status < 400 {
+				t.Errorf("running %v: into %s, mounted read-only: %d", running, into, a.status)
+			}
+		}
+		put("/", &tar.Header{Name: "ro/y"})
+		put("/tmp", &tar.Header{Name: "link", Typeflag: tar.TypeSymlink, Linkname: "/ro"})
+		put("/tmp/link", &tar.Header{Name: "z"})
+		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+			t.Errorf("running %v: written to what is mounted read-only: %v, %v", running, left, err)
+		}
 	}
 }

@@ -172,6 +172,7 @@ func TestAPIBadRequests(t *testing.T) {
 		{create, "[]", 400, ""},
 		{create, "{", 400, ""},
 		{create, `{"Image":7}`, 400, ""},
+		{create, `{"Image":"` + strings.Repeat("x", 9<<20) + `"}`, 400, "too large"},
 		{create, `{"Image":"kist.test/busybox","Cmd":7}`, 400, ""},
 		{create, `{"Image":"kist.test/busybox","HostConfig":[]}`, 400, ""},
 		{create, `{"Image":"kist.test/busybox","HostConfig":{"Memory":"a lot"}}`, 400, ""},

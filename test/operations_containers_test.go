@@ -153,7 +153,7 @@ func provenContainers() map[string]func(*prover) {
 			p.do("POST /containers/{id}/kill", "/containers/"+id+"/kill?signal=KILL", "", 204)
 			p.do("POST /containers/{id}/wait", "/containers/"+id+"/wait", "", 200)
 			p.do("POST /containers/{id}/kill", "/containers/nosuch/kill", "", 404)
-			if p.since(31) {
+			if p.since(38) {
 				p.do("POST /containers/{id}/kill", "/containers/"+id+"/kill", "", 409)
 			}
 		},

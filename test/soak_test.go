@@ -23,7 +23,7 @@ func TestSoak(t *testing.T) {
 	if _, err := s.Day(t.Context(), 0); err != nil { // Every chore, so that pools and caches are what they will be.
 		t.Fatalf("warming up: %v", err)
 	}
-	before, err := s.Measure(t.Context(), time.Second)
+	before, err := s.Measure(t.Context(), 500*time.Millisecond)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +32,7 @@ func TestSoak(t *testing.T) {
 		t.Fatal(err)
 	}
 	var after soak.Sample
-	for range 20 { // What ends by itself may take its time on a slow machine.
+	for range 5 { // What ends by itself may take its time on a slow machine.
 		if after, err = s.Measure(t.Context(), 500*time.Millisecond); err != nil {
 			t.Fatal(err)
 		}

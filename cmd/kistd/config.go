@@ -39,13 +39,15 @@ type config struct {
 	ExecOpts     []string          `json:"exec-opts"`
 	Labels       []string          `json:"labels"`
 	CDIDirs      []string          `json:"cdi-spec-dirs"`
-	TLS          bool              `json:"tls"`
-	TLSVerify    bool              `json:"tlsverify"`
-	TLSCACert    string            `json:"tlscacert"`
-	TLSCert      string            `json:"tlscert"`
-	TLSKey       string            `json:"tlskey"`
-	Sockets      []socketConfig    `json:"sockets"`
-	AccessLog    string            `json:"access-log"`
+	// Features are dockerd's switches; only cdi switches anything here.
+	Features  map[string]bool `json:"features"`
+	TLS       bool            `json:"tls"`
+	TLSVerify bool            `json:"tlsverify"`
+	TLSCACert string          `json:"tlscacert"`
+	TLSCert   string          `json:"tlscert"`
+	TLSKey    string          `json:"tlskey"`
+	Sockets   []socketConfig  `json:"sockets"`
+	AccessLog string          `json:"access-log"`
 
 	// front is the socket for whole commands, if systemd has passed one.
 	front *net.UnixListener
@@ -211,6 +213,9 @@ func (c *config) complete() error {
 		if _, err := c.Sockets[i].scope(); err != nil {
 			return err
 		}
+	}
+	if on, given := c.Features["cdi"]; given && !on {
+		c.CDIDirs = nil
 	}
 	if c.BIP != "" {
 		if _, err := netip.ParsePrefix(c.BIP); err != nil {

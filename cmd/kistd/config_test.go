@@ -36,6 +36,12 @@ func TestConfig(t *testing.T) {
 		{"configuration file", []string{"--config-file", file(`{"bip":"10.9.0.1/24","registry-mirrors":["https://m"],"log-opts":{"max-size":"1m"}}`)}, "", func(c *config) bool {
 			return c.BIP == "10.9.0.1/24" && c.Mirrors[0] == "https://m" && c.LogOpts["max-size"] == "1m"
 		}},
+		{"device specifications", []string{"--config-file", file(`{"cdi-spec-dirs":["/x"],"features":{"cdi":true,"containerd-snapshotter":true}}`)}, "", func(c *config) bool {
+			return slices.Equal(c.CDIDirs, []string{"/x"})
+		}},
+		{"device specifications by default", nil, "", func(c *config) bool { return slices.Equal(c.CDIDirs, []string{"/etc/cdi", "/var/run/cdi"}) }},
+		{"device specifications by flag", []string{"--cdi-spec-dir", "/a", "--cdi-spec-dir", "/b"}, "", func(c *config) bool { return slices.Equal(c.CDIDirs, []string{"/a", "/b"}) }},
+		{"no devices", []string{"--config-file", file(`{"features":{"cdi":false}}`)}, "", func(c *config) bool { return c.CDIDirs == nil }},
 		{"given twice", []string{"--bip", "10.9.0.1/24", "--config-file", file(`{"bip":"10.9.0.1/24"}`)}, "both as a flag and in", nil},
 		{"TLS without clients' certificates", []string{"--tlsverify=false"}, "", func(c *config) bool { return c.TLS && !c.TLSVerify && c.given["tlsverify"] }},
 		{"a socket of narrower scope", []string{"--socket", "path=/s,read-only,mode=0600", "--socket", "path=/t,project=shop,bind=/srv/a,bind=/srv/b:ro,subnet=10.1.2.0/24,no-pull"}, "", func(c *config) bool {

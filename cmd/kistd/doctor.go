@@ -37,7 +37,7 @@ func examine(args []string) int {
 	}
 	r := doctor.Run(context.Background(), doctor.Options{
 		DataRoot: c.DataRoot, ExecRoot: c.ExecRoot, Instance: c.instance(), CgroupParent: c.CgroupParent, Bridge: c.Bridge,
-		Socket: c.unixSocket(), PidFile: c.PidFile, Mirrors: c.Mirrors, Insecure: c.Insecure, CertDirs: certDirs(),
+		Socket: c.unixSocket(), Mirrors: c.Mirrors, Insecure: c.Insecure, CertDirs: certDirs(),
 		ConfigFile: c.file, ConfigErr: withoutPrefix(err), Version: version, Deep: *deep, Fix: *fix,
 	})
 	if *asJSON {

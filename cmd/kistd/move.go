@@ -24,7 +24,8 @@ func moverOf(c *config, e *engine.Engine, l *layer.Store, i *image.Store, n *net
 	if err != nil {
 		return nil, err
 	}
-	return &move.Mover{Images: i, Layers: l, Volumes: v, Containers: e, Networks: n, Dir: dir, Version: version, Store: store}, nil
+	m := &move.Mover{Images: i, Layers: l, Volumes: v, Containers: e, Networks: n, Dir: dir, Version: version, Store: store}
+	return m, m.Tidy()
 }
 
 // storeName tells this store from all others: a word that was drawn by lot when it was made.

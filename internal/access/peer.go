@@ -84,3 +84,25 @@ func credentials(c *net.UnixConn) *unix.Ucred {
 	}
 	return cred
 }
+
+// Caller says who makes the call that ctx belongs to, in words: "kist (pid 812, user 0)". It is empty where that is not known, as
+// without a log.
+func Caller(ctx context.Context) string {
+	p := peerOf(ctx)
+	if p == nil {
+		return ""
+	}
+	p.identify()
+	<-p.known
+	switch {
+	case p.remote != "":
+		return p.remote
+	case p.cred == nil:
+		return ""
+	}
+	name := p.program
+	if name == "" {
+		name = "a program that is gone"
+	}
+	return name + " (pid " + strconv.Itoa(int(p.cred.Pid)) + ", user " + strconv.Itoa(int(p.cred.Uid)) + ")"
+}

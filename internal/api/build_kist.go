@@ -36,6 +36,7 @@ func (s *Server) buildKist(w http.ResponseWriter, r *request) error {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	out := newBuildStream(w)
+	out.quiet = req.Quiet
 	defer out.end(nil) // Nothing writes any more when this has returned, whatever happens.
 	session, release, err := s.kistSession(&req, attrs, out)
 	if err != nil {
@@ -52,7 +53,11 @@ func (s *Server) buildKist(w http.ResponseWriter, r *request) error {
 		out.end(&buildmsg.Message{Failure: buildFailure(err)})
 		return nil
 	}
-	out.end(&buildmsg.Message{Result: buildResult(resp, req.Tags)})
+	res := buildResult(resp, req.Tags)
+	if req.Quiet {
+		res.Steps = nil
+	}
+	out.end(&buildmsg.Message{Result: res})
 	return nil
 }
 

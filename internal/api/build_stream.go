@@ -13,7 +13,8 @@ import (
 // buildStream writes a build's messages. What comes while a message is being written becomes one message: a build of many
 // cached steps is a few of them.
 type buildStream struct {
-	w http.ResponseWriter
+	w     http.ResponseWriter
+	quiet bool // nobody looks at the progress
 
 	mu      sync.Mutex // guards what follows
 	pending client.SolveStatus
@@ -45,11 +46,15 @@ func (b *buildStream) status(s *client.SolveStatus) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	p := &b.pending
-	p.Vertexes = append(p.Vertexes, s.Vertexes...)
-	p.Statuses = append(p.Statuses, s.Statuses...)
-	p.Logs = append(p.Logs, s.Logs...)
+	if !b.quiet {
+		p.Vertexes = append(p.Vertexes, s.Vertexes...)
+		p.Statuses = append(p.Statuses, s.Statuses...)
+		p.Logs = append(p.Logs, s.Logs...)
+	}
 	p.Warnings = append(p.Warnings, s.Warnings...)
-	b.wake.Signal()
+	if !empty(p) {
+		b.wake.Signal()
+	}
 }
 
 // want asks the client for something.

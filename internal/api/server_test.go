@@ -481,3 +481,24 @@ func TestRights(t *testing.T) {
 		}
 	}
 }
+
+// TestOrigin: a browser's request from another site's page is refused.
+func TestOrigin(t *testing.T) {
+	s := newServer(t, &fake{})
+	for origin, status := range map[string]int{"": 200, "http://example.com": 200, "http://example.com:80": 403, "https://elsewhere": 403, "null": 403, "::": 403} {
+		r := httptest.NewRequest(http.MethodGet, "http://example.com/_ping", nil)
+		if origin != "" {
+			r.Header.Set("Origin", origin)
+		}
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		if w.Code != status {
+			t.Errorf("%q: %d, want %d", origin, w.Code, status)
+		}
+		w = httptest.NewRecorder()
+		s.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, &net.UnixAddr{Name: "x", Net: "unix"})))
+		if w.Code != 200 {
+			t.Errorf("%q on a unix socket: %d", origin, w.Code)
+		}
+	}
+}

@@ -2,16 +2,29 @@ package api
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"runtime/pprof"
+
+	"github.com/containerd/errdefs"
 
 	"github.com/kistdev/kist/internal/task"
 )
 
-// routeUse adds what says what the daemon and its keeper hold of what leaks. It is for whole sockets only.
+// routeUse adds what says what the daemon and its keeper hold of what leaks. It is for whole sockets of the machine only.
 func (s *Server) routeUse() {
-	s.handle("GET /kist/debug/use", s.debugUse)
-	s.handle("GET /kist/debug/goroutines", s.debugGoroutines)
+	s.handle("GET /kist/debug/use", local(s.debugUse))
+	s.handle("GET /kist/debug/goroutines", local(s.debugGoroutines))
+}
+
+// local refuses what comes over TCP.
+func local(h handler) handler {
+	return func(w http.ResponseWriter, r *request) error {
+		if a, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok && a.Network() != "unix" {
+			return fmt.Errorf("%s is told on this machine only: %w", r.URL.Path, errdefs.ErrPermissionDenied)
+		}
+		return h(w, r)
+	}
 }
 
 // use is what the processes hold of what leaks.

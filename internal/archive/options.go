@@ -52,7 +52,7 @@ type TarOptions struct {
 	// there is something below that a whiteout or an opaque directory with this path hides; without, all of them count.
 	Upper  bool
 	Hidden func(path string, opaque bool) bool
-	// OneFilesystem leaves out what is mounted below, but for the empty mount points.
+	// OneFilesystem leaves out what is mounted below, but for the empty mount points, which may be files.
 	OneFilesystem bool
 	// UserXattr: as in UntarOptions.
 	UserXattr bool

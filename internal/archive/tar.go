@@ -58,6 +58,7 @@ type packer struct {
 	links   map[inode]string // names of the files that have several, as archived
 	buf     []byte
 	dev     uint64 // of the top, for OneFilesystem
+	mount   uint64 // the mount that the top is on
 	overlay string
 }
 
@@ -90,6 +91,9 @@ func (p *packer) top(root *sys.Root, name string) error {
 		return &pathError{"archive", name, err}
 	}
 	p.dev = it.st.Dev
+	if p.o.OneFilesystem {
+		p.mount = mountOf(it)
+	}
 	isDir := it.st.Mode&unix.S_IFMT == unix.S_IFDIR
 	if it.name == "" && !isDir {
 		it.name = base

@@ -119,7 +119,7 @@ func (p *packer) regular(it *item) error {
 	if done, err := p.again(it); done || err != nil {
 		return err
 	}
-	if it.st.Size == 0 {
+	if it.st.Size == 0 || p.mounted(it) {
 		hdr, err := p.header(it, tar.TypeReg)
 		if err != nil {
 			return err
@@ -144,6 +144,22 @@ func (p *packer) regular(it *item) error {
 		return &pathError{"archive", it.name, err}
 	}
 	return nil
+}
+
+// mounted says that a file is mounted where it is, and not wanted: its place is an empty file. Files of one overlay may have
+// several devices, so that another device alone does not tell.
+func (p *packer) mounted(it *item) bool {
+	return p.o.OneFilesystem && it.st.Dev != p.dev && mountOf(it) != p.mount
+}
+
+// mountOf is the number of the mount that something is on, 0 where the kernel does not tell (before Linux 5.8).
+func mountOf(it *item) uint64 {
+	var st unix.Statx_t
+	err := unix.Statx(it.dirfd, it.base, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, unix.STATX_MNT_ID, &st)
+	if err != nil || st.Mask&unix.STATX_MNT_ID == 0 {
+		return 0
+	}
+	return st.Mnt_id
 }
 
 // open opens a regular file for reading; the descriptor is negative if it is none any more.

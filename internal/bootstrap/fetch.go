@@ -42,8 +42,8 @@ type fetcher struct {
 	patience time.Duration
 }
 
-func newFetcher(dir, userAgent string, apt *aptHost) *fetcher {
-	f := &fetcher{dir: dir, userAgent: userAgent, apt: apt, patience: 300 * time.Millisecond}
+func newFetcher(m *Maker, apt *aptHost) *fetcher {
+	f := &fetcher{dir: m.cfg.Dir, userAgent: m.cfg.UserAgent, apt: apt, patience: m.patience}
 	f.transport = &http.Transport{
 		Proxy: f.proxy, MaxIdleConnsPerHost: connections, MaxConnsPerHost: connections, DisableCompression: true,
 		DialContext:         (&net.Dialer{Timeout: 20 * time.Second}).DialContext,

@@ -33,7 +33,7 @@ type list struct {
 // lists finds out which packages there are, and which of them are wanted.
 func (j *job) lists(ctx context.Context) error {
 	j.apt = readApt(j.m.cfg.Root, j.note)
-	j.net = newFetcher(j.m.cfg.Dir, j.m.cfg.UserAgent, j.apt)
+	j.net = newFetcher(j.m, j.apt)
 	if err := j.plan(); err != nil {
 		return err
 	}

@@ -40,6 +40,8 @@ type Config struct {
 // Maker makes base images. It is safe for concurrent use.
 type Maker struct {
 	cfg Config
+	// patience is the pause before a mirror is asked a second time; it doubles.
+	patience time.Duration
 }
 
 // rootPrefix begins the names of the writable layers that images are made in.
@@ -71,7 +73,7 @@ func Open(ctx context.Context, c Config) (*Maker, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("clear up behind an interrupted bootstrap: %w", err)
 	}
-	return &Maker{cfg: c}, nil
+	return &Maker{cfg: c, patience: 300 * time.Millisecond}, nil
 }
 
 // job is one Make.

@@ -250,6 +250,7 @@ func newWorld(t testing.TB) *world {
 		Dir: filepath.Join(w.dir, "work"), Layers: w.layers, Images: w.images, Commands: w, Root: apt, UserAgent: "test",
 	})
 	w.ok(err)
+	w.patience = time.Millisecond
 	return w
 }
 

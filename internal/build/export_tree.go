@@ -16,7 +16,7 @@ import (
 )
 
 // trees opens the results as file trees. With several platforms, or if asked for, each has a directory of its own.
-func (j *job) trees(a attributes, products []product, multi bool) (list []Tree, err error) {
+func (j *job) trees(ctx context.Context, a attributes, products []product, multi bool) (list []Tree, err error) {
 	split, err := a.flag("platform-split", multi && len(products) > 1)
 	if err != nil {
 		return nil, err
@@ -27,25 +27,19 @@ func (j *job) trees(a attributes, products []product, multi bool) (list []Tree, 
 			list = nil
 		}
 	}()
-	for _, p := range products {
+	for i := range products {
+		p := &products[i]
 		one := Tree{Files: map[string][]byte{}}
 		if split {
 			one.Prefix = strings.ReplaceAll(p.ID, "/", "_")
-		}
-		for _, at := range p.Attestations {
-			if at.ImagesOnly {
-				continue
-			}
-			name := at.File
-			if !split && len(products) > 1 {
-				name = strings.ReplaceAll(p.ID, "/", "_") + "." + name
-			}
-			one.Files[name] = at.Predicate
 		}
 		if one.Root, err = j.b.cfg.Layers.OpenStack(p.Layers); err != nil {
 			return list, err
 		}
 		list = append(list, one)
+		if err := one.addStatements(ctx, p, a["attestation-prefix"], !split && multi); err != nil {
+			return list, err
+		}
 	}
 	return list, nil
 }
@@ -60,7 +54,7 @@ func closeTrees(list []Tree) error {
 
 // exportLocal copies the files to a directory of the client.
 func (j *job) exportLocal(ctx context.Context, t *track, e Export, products []product, multi bool) (map[string]string, error) {
-	list, err := j.trees(attributes(e.Attrs), products, multi)
+	list, err := j.trees(ctx, attributes(e.Attrs), products, multi)
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +65,7 @@ func (j *job) exportLocal(ctx context.Context, t *track, e Export, products []pr
 // exportTar writes the files into a tar at the client.
 func (j *job) exportTar(ctx context.Context, t *track, e Export, products []product, multi bool) (map[string]string, error) {
 	a := attributes(e.Attrs)
-	list, err := j.trees(a, products, multi)
+	list, err := j.trees(ctx, a, products, multi)
 	if err != nil {
 		return nil, err
 	}

@@ -148,6 +148,8 @@ type bootstrapView struct {
 	*progressView
 	app    *app
 	stages map[string]string
+	// fetching is when the first and the last package came.
+	fetching [2]time.Time
 }
 
 // follow reads messages until the last one.
@@ -191,6 +193,11 @@ func (v *bootstrapView) show(m *bootmsg.Message) error {
 		return err
 	}
 	p := m.Progress
+	if p != nil && p.Stage == bootmsg.StageFetch {
+		if v.fetching[1] = time.Now(); v.fetching[0].IsZero() {
+			v.fetching[0] = v.fetching[1]
+		}
+	}
 	if p == nil || v.style != stylePlain && v.style != styleLive {
 		return nil
 	}
@@ -205,11 +212,10 @@ func (v *bootstrapView) show(m *bootmsg.Message) error {
 	row.Detail.Current, row.Detail.Total = p.Bytes, p.TotalBytes
 	if p.TotalBytes == 0 {
 		row.Status += " " + p.Name
-		if now := time.Now(); p.Done != p.Total && now.Sub(v.last) < redraw && v.texts[row.ID] != "" {
+		if p.Done != p.Total && time.Since(v.last) < redraw && v.texts[row.ID] != "" {
 			return nil
-		} else {
-			v.last = now
 		}
+		v.last = time.Now()
 	}
 	return v.live(row)
 }
@@ -242,9 +248,9 @@ func (v *bootstrapView) succeeded(r *bootmsg.Result, quiet bool) error {
 		if r.Signer != "" {
 			signer = ", signed by " + r.Signer
 		}
-		text := fmt.Sprintf("Made %s of %s as of %s%s: %d packages, %s fetched, %s on disk, in %.1f s", r.Name, r.Suite,
-			strings.TrimSuffix(strings.Replace(r.Date, "T", " ", 1), ":00Z"), signer, len(r.Packages), units.HumanSize(float64(r.Fetched)),
-			units.HumanSize(float64(r.Size)), gone)
+		text := fmt.Sprintf("Made %s of %s as of %s%s: %d packages, %s fetched (%s/s), %s on disk, in %.1f s", r.Name, r.Suite,
+			strings.Replace(r.Date, "T", " ", 1), signer, len(r.Packages), units.HumanSize(float64(r.Fetched)),
+			units.HumanSize(float64(r.Fetched)/max(v.fetching[1].Sub(v.fetching[0]).Seconds(), 0.001)), units.HumanSize(float64(r.Size)), gone)
 		if _, err := fmt.Fprintln(v.w, stripControl(text)); err != nil {
 			return err
 		}

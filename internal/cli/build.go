@@ -85,6 +85,10 @@ func (b *buildRun) run(style buildStyle) error {
 	if err != nil {
 		return err
 	}
+	if b.call.method != "" && style != buildRaw {
+		style = buildQuiet
+	}
+	b.req.Quiet = style == buildQuiet
 	r, err := client.PostJSON("/kist/build", nil, &b.req)
 	if err != nil {
 		return err
@@ -94,9 +98,6 @@ func (b *buildRun) run(style buildStyle) error {
 		return err
 	}
 	defer resp.Body.Close()
-	if b.call.method != "" && style != buildRaw {
-		style = buildQuiet
-	}
 	b.view = b.app.newBuildView(style)
 	last, err := b.follow(cl, resp.Body)
 	b.view.close()

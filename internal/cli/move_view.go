@@ -93,7 +93,7 @@ func (m *moveView) say(raw []byte) error {
 		}
 		return nil
 	}
-	p := &progressMessage{ID: l.Item, Status: "sending"}
+	p := &progressMessage{ID: l.Item, Status: l.Doing}
 	p.Detail.Current, p.Detail.Total = l.Done, l.Total
 	return m.v.message(p, bytes.Clone(raw))
 }

@@ -41,7 +41,7 @@ type ending struct {
 }
 
 // attend shows what the goal's containers print. ctrl-c stops them; a second one kills them.
-func (s *stack) attend(g *goal, f *upFlags, began time.Time, targets []string) (err error) {
+func (s *stack) attend(g *goal, f *upFlags, targets []string) (err error) {
 	a := &attendance{
 		s: s, g: g, f: f, followed: map[string]bool{}, names: map[string]string{}, codes: map[string]int{},
 		ended: make(chan ending, 1), idle: make(chan struct{}, 1),
@@ -58,7 +58,7 @@ func (s *stack) attend(g *goal, f *upFlags, began time.Time, targets []string) (
 	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(interrupted)
 	go a.listen()
-	a.followAll(began)
+	a.followAll()
 	if f.watch {
 		go func() {
 			if err := s.watch(g, targets, false); err != nil {
@@ -112,21 +112,30 @@ func (s *stack) shown(g *goal, f *upFlags, targets []string) func(string) bool {
 }
 
 // followAll begins to follow the containers of the goal.
-func (a *attendance) followAll(began time.Time) {
+func (a *attendance) followAll() {
 	for _, name := range a.g.order() {
 		w := a.g.wants[name]
 		if w == nil {
 			continue
 		}
 		for _, r := range w.replicas {
-			since := began
-			if r.now != nil && !r.fresh && r.now.running() && !w.changed {
-				since = time.Now()
-			}
-			a.follow(name, r.id, r.label(w), since)
+			a.follow(name, r.id, r.label(w), a.since(r, w))
 		}
 	}
 	a.rest()
+}
+
+// since is from when on a container's output is shown: from its start, by the daemon's clock, if that was this command's doing;
+// the zero time is from now on.
+func (a *attendance) since(r *replica, w *want) time.Time {
+	if r.now != nil && !r.fresh && r.now.running() && !w.changed {
+		return time.Time{}
+	}
+	in, err := a.s.inspect(r.id)
+	if err != nil {
+		return time.Time{} // It has gone; who follows it will see.
+	}
+	return started(in)
 }
 
 // follow shows a container's output until it has ended for good.

@@ -25,9 +25,9 @@ func filters(f map[string][]string) (url.Values, error) {
 	return url.Values{"filters": {string(raw)}}, nil
 }
 
-// ofProject filters by the project's label, and by further ones.
-func (s *stack) ofProject(labels ...string) (url.Values, error) {
-	return filters(map[string][]string{"label": append(labels, model.LabelProject+"="+s.name)})
+// ofProject filters by the project's label.
+func (s *stack) ofProject() (url.Values, error) {
+	return filters(map[string][]string{"label": {model.LabelProject + "=" + s.name}})
 }
 
 // path is the address of a part of a container.

@@ -9,8 +9,8 @@ import (
 	"sync"
 
 	"github.com/compose-spec/compose-go/v2/types"
-
 	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
 
 	"github.com/kistdev/kist/internal/compose/convert"
 	"github.com/kistdev/kist/internal/compose/model"
@@ -116,7 +116,8 @@ func (g *goal) decide(name string) (*want, error) {
 	return w, nil
 }
 
-// arrange gives each number its container: one that can stay before one that cannot, one that runs before one that does not.
+// arrange gives each number its container: one that can stay before one that cannot, one that runs before one that does not. What
+// an interrupted command was about to replace is the last: it may be stopped in this moment.
 func (g *goal) arrange(w *want, name string, scale int) {
 	own := g.present.of(name).serving()
 	reasons := map[*found]string{}
@@ -125,10 +126,17 @@ func (g *goal) arrange(w *want, name string, scale int) {
 		reasons[c] = g.reason(w, c, policy)
 	}
 	named := func(c *found) bool { return c.name() == model.ContainerName(g.p.Name, &w.service, c.number()) }
+	replaced := map[string]bool{}
+	for _, c := range own {
+		if c.Labels[labelBeside] == "" {
+			replaced[c.Labels[model.LabelReplaces]] = true
+		}
+	}
 	slices.SortStableFunc(own, func(a, b *found) int {
 		return cmp.Or(
-			cmp.Compare(btoi(reasons[a] != ""), btoi(reasons[b] != "")), cmp.Compare(btoi(!a.running()), btoi(!b.running())),
-			cmp.Compare(btoi(!named(a)), btoi(!named(b))),
+			cmp.Compare(btoi(reasons[a] != ""), btoi(reasons[b] != "")), cmp.Compare(btoi(replaced[a.ID]), btoi(replaced[b.ID])),
+			cmp.Compare(btoi(!a.running()), btoi(!b.running())),
+			cmp.Compare(btoi(lacksPorts(&w.service, a)), btoi(lacksPorts(&w.service, b))), cmp.Compare(btoi(!named(a)), btoi(!named(b))),
 			cmp.Compare(a.number(), b.number()),
 		)
 	})
@@ -181,6 +189,9 @@ func (g *goal) reason(w *want, c *found, policy recreate) string {
 	case filesChanged(g.p, &w.service, c.Labels[labelFiles]):
 		return "a config or secret changed"
 	}
+	if lacksPorts(&w.service, c) {
+		return "its ports are not published"
+	}
 	if c.running() && c.NetworkSettings != nil {
 		for _, key := range slices.Sorted(maps.Keys(w.service.Networks)) {
 			id := g.networks[key]
@@ -205,6 +216,28 @@ func (g *goal) reason(w *want, c *found, policy recreate) string {
 		}
 	}
 	return ""
+}
+
+// lacksPorts tells of a container that runs without a port that its service publishes: another one has taken it over.
+func lacksPorts(svc *types.ServiceConfig, c *found) bool {
+	if c.State != container.StateRunning || svc.NetworkMode == "host" {
+		return false
+	}
+	published, err := convert.Ports(svc)
+	if err != nil {
+		return false // The container cannot be made anew either; that says why.
+	}
+	_, fixed := convert.Fixed(published)
+	for port, bindings := range fixed {
+		for _, b := range bindings {
+			if !slices.ContainsFunc(c.Ports, func(p container.PortSummary) bool {
+				return itoa(int(p.PublicPort)) == b.HostPort && p.PrivatePort == port.Num() && p.Type == string(port.Proto())
+			}) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // first is the container that stands for a service where another one refers to it. The lock is held.

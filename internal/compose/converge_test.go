@@ -145,6 +145,9 @@ func TestArrange(t *testing.T) {
 		{"the old one goes", fleet{made(t, g, "web", 1, old), made(t, g, "web", 2, nil), made(t, g, "web", 3, nil)}, "2 3, 1"},
 		{"the stopped one goes", fleet{made(t, g, "web", 1, stopped), made(t, g, "web", 2, nil), made(t, g, "web", 3, nil)}, "2 3, 1"},
 		{"two of a number", fleet{made(t, g, "web", 1, old), made(t, g, "web", 1, stopped), made(t, g, "web", 2, old)}, "1 2*, 1"},
+		{"an interrupted replacement", fleet{made(t, g, "web", 1, nil), made(t, g, "web", 1, func(c *found) {
+			c.Labels[model.LabelReplaces], c.ID, c.State = c.ID, "fresh", container.StateCreated
+		}), made(t, g, "web", 2, nil)}, "1 2, 1"},
 		{"a gap is filled", fleet{made(t, g, "web", 3, nil)}, "1! 3, 0"},
 		{"no number", fleet{made(t, g, "web", 1, func(c *found) { c.Labels[model.LabelNumber] = "x" })}, "1! 2!, 1"},
 		{"those of run are others", fleet{made(t, g, "web", 1, func(c *found) { c.Labels[model.LabelOneOff] = "True" })}, "1! 2!, 0"},
@@ -169,6 +172,23 @@ func TestArrange(t *testing.T) {
 				t.Errorf("got %s, want %s", text, test.want)
 			}
 		})
+	}
+}
+
+// TestInterruptedReplacement goes on with the container that was made: the other one may be stopped in this moment.
+func TestInterruptedReplacement(t *testing.T) {
+	g := goalOf(t, shop)
+	old := made(t, g, "web", 1, nil)
+	fresh := made(t, g, "web", 1, func(c *found) {
+		c.Labels[model.LabelReplaces], c.ID, c.State = old.ID, "fresh", container.StateCreated
+	})
+	g.present = fleet{old, fresh}
+	w, err := g.decide("web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.replicas[0].id != "fresh" || len(w.surplus) != 1 || w.surplus[0] != old {
+		t.Errorf("goes on with %s", w.replicas[0].id)
 	}
 }
 

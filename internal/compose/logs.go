@@ -94,6 +94,14 @@ func (s *stack) logs(f *logsFlags, services []string) error {
 
 // logsOf shows one container's log; with follow, across its restarts.
 func (s *stack) logsOf(c *found, q url.Values, src *screen.Source) error {
+	before := time.Time{}
+	if q.Get("follow") != "" {
+		in, err := s.inspect(c.ID)
+		if err != nil {
+			return err
+		}
+		before = started(in)
+	}
 	resp, err := s.cl.Do(client.Get(path(c.ID, "/logs"), q))
 	if err != nil {
 		return err
@@ -103,9 +111,15 @@ func (s *stack) logsOf(c *found, q url.Values, src *screen.Source) error {
 	if err = errors.Join(err, resp.Body.Close()); err != nil || q.Get("follow") == "" {
 		return err
 	}
-	if _, ok := s.followContainer(c.ID, time.Now(), src, true, q.Get("timestamps") != ""); !ok {
-		return nil
+	in, err := s.settled(c.ID)
+	if err != nil || !in.State.Running && !in.State.Restarting {
+		return nil //nolint:nilerr // It has gone: there is no more to follow.
 	}
+	since := time.Time{}
+	if t := started(in); t.After(before) {
+		since = t
+	}
+	s.followContainer(c.ID, since, src, true, q.Get("timestamps") != "")
 	return nil
 }
 
@@ -127,6 +141,10 @@ func copyLog(out, err io.Writer, resp *client.Response, tty bool) error {
 // followContainer shows a container's output from a time on, from one start of it to the next, until it has ended. It returns its
 // exit code; ok is false when the container has gone or the daemon does not answer.
 func (s *stack) followContainer(id string, since time.Time, src *screen.Source, show, stamps bool) (code int, ok bool) {
+	last := since
+	if last.IsZero() {
+		last = time.Now()
+	}
 	for {
 		begun := time.Now()
 		if show {
@@ -144,9 +162,10 @@ func (s *stack) followContainer(id string, since time.Time, src *screen.Source, 
 		if gone := time.Since(begun); gone < 100*time.Millisecond {
 			time.Sleep(100*time.Millisecond - gone)
 		}
-		since = begun
-		if t, err := time.Parse(time.RFC3339Nano, in.State.StartedAt); err == nil && t.After(begun) {
-			since = t
+		// Of its next start everything is shown, of one that was seen already only what comes.
+		since = time.Time{}
+		if t := started(in); t.After(last) {
+			since, last = t, t
 		}
 	}
 }
@@ -166,6 +185,18 @@ func (s *stack) settled(id string) (*container.InspectResponse, error) {
 	return s.inspect(id)
 }
 
+// started is when a container was last started; the zero time if that is not known.
+func started(in *container.InspectResponse) time.Time {
+	if in == nil || in.State == nil {
+		return time.Time{}
+	}
+	t, err := time.Parse(time.RFC3339Nano, in.State.StartedAt)
+	if err != nil {
+		return time.Time{}
+	}
+	return t
+}
+
 func errIfNil(in *container.InspectResponse) error {
 	if in == nil || in.State == nil {
 		return errdefs.ErrNotFound
@@ -175,7 +206,12 @@ func errIfNil(in *container.InspectResponse) error {
 
 // followOnce shows the output of a container until its end.
 func (s *stack) followOnce(id string, since time.Time, src *screen.Source, stamps bool) {
-	q := url.Values{"stdout": {"1"}, "stderr": {"1"}, "follow": {"1"}, "since": {stamp(since)}}
+	q := url.Values{"stdout": {"1"}, "stderr": {"1"}, "follow": {"1"}}
+	if since.IsZero() {
+		q.Set("tail", "0")
+	} else {
+		q.Set("since", stamp(since))
+	}
 	if stamps {
 		q.Set("timestamps", "1")
 	}

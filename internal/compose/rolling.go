@@ -26,9 +26,9 @@ import (
 //	 | started                          |
 //	 | healthy, or runs for a while     |
 //	 |<== ports and names, in one step =|
+//	 | gets the old one's name          | gets another one
 //	 | answers                          | finishes what it has begun
 //	 |                                  | stopped, removed
-//	 | gets the old one's name
 //
 // Until the step in the middle everything can be taken back, and is when the new one does not get well.
 
@@ -92,6 +92,10 @@ type takeover struct {
 
 // roll replaces a service's containers one after the other.
 func (s *stack) roll(ctx context.Context, g *goal, w *want) error {
+	// What is too many does not answer, or is one more than is wanted: what answers was chosen before it.
+	if err := each(s, w.surplus, func(c *found) error { return s.endContainer(c, g.hooksOf(c), g.patience, true, true) }); err != nil {
+		return err
+	}
 	for _, r := range w.replicas {
 		if !r.rolls() {
 			if r.why != "" || r.now == nil {
@@ -108,7 +112,7 @@ func (s *stack) roll(ctx context.Context, g *goal, w *want) error {
 			return err
 		}
 	}
-	return each(s, w.surplus, func(c *found) error { return s.endContainer(c, g.hooksOf(c), g.patience, true, true) })
+	return nil
 }
 
 // rollOne replaces one container.
@@ -140,13 +144,18 @@ func (s *stack) rollOne(ctx context.Context, g *goal, w *want, r *replica) error
 	if err := call(s.cl, "/kist"+path(id, "/takeover"), nil, t); err != nil {
 		return s.keepOld(label, id, fmt.Errorf("hand over ports and names: %w", err))
 	}
+	// From here on there is no way back. Whoever is interrupted now finds the new one in its place, and the old one too many.
+	err = s.rename(r.now.ID, id[:12]+"_"+name)
+	if err == nil {
+		err = s.rename(id, name)
+	}
+	if err != nil {
+		return fmt.Errorf("name %s: %w", label, err)
+	}
 	s.board.Set(screen.Row{Kind: "Container", Name: label, State: "draining", Ports: portsOf(&w.service)})
 	time.Sleep(drain(&w.service))
 	if err := s.endContainer(r.now, g.hooksOf(r.now), g.patience, false, g.freshVolumes); err != nil {
 		return err
-	}
-	if err := s.rename(id, name); err != nil {
-		return fmt.Errorf("name %s: %w", label, err)
 	}
 	g.mu.Lock()
 	r.id, r.name, w.changed = id, name, true

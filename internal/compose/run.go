@@ -24,14 +24,14 @@ import (
 )
 
 type runFlags struct {
-	up                                        upFlags
-	detach, remove, noTTY, interactive        bool
-	servicePorts, useAliases                  bool
-	env, envFiles, labels, volumes, publish   []string
-	capAdd, capDrop                           []string
-	entrypoint, name, user, workdir, pullHint string
-	quiet, quietBuild                         bool
-	entrypointSet                             bool
+	up                                      upFlags
+	detach, remove, noTTY, interactive      bool
+	servicePorts, useAliases                bool
+	env, envFiles, labels, volumes, publish []string
+	capAdd, capDrop                         []string
+	entrypoint, name, user, workdir         string
+	quiet, quietBuild                       bool
+	entrypointSet                           bool
 }
 
 func (s *stack) runCommand() *cobra.Command {

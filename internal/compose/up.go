@@ -123,7 +123,6 @@ func (s *stack) up(f *upFlags, patience *int, targets []string) error {
 			return err
 		}
 	}
-	began := time.Now()
 	g, err := s.converge(f, patience, targets)
 	s.board.Close()
 	if err != nil {
@@ -142,7 +141,7 @@ func (s *stack) up(f *upFlags, patience *int, targets []string) error {
 		return nil
 	}
 	s.sayLinks(g)
-	return s.attend(g, f, began, targets)
+	return s.attend(g, f, targets)
 }
 
 // converge makes the project's containers what the file says they are.

@@ -113,7 +113,7 @@ func (s *stack) watch(g *goal, targets []string, quiet bool) error {
 			continue
 		}
 		// A mistake in a file is mended by the next change of it.
-		for _, err := range s.changed(g, rules, paths, quiet) {
+		for _, err := range s.changed(rules, paths, quiet) {
 			s.tool.Complain(err)
 		}
 	}
@@ -193,7 +193,7 @@ func ignored(context, dir string) ([]string, error) {
 	defer f.Close()
 	rel, err := filepath.Rel(context, dir)
 	if err != nil || rel != "." {
-		return nil, nil //nolint:nilerr // A rule about another place: the file says nothing of it.
+		return nil, nil // A rule about another place: the file says nothing of it.
 	}
 	return ignorefile.ReadAll(f)
 }
@@ -241,7 +241,7 @@ func (r *rule) relative(path string) (string, bool) {
 }
 
 // changed does what the rules say about changed paths, and returns what failed.
-func (s *stack) changed(g *goal, rules []*rule, paths []string, quiet bool) []error {
+func (s *stack) changed(rules []*rule, paths []string, quiet bool) []error {
 	var errs []error
 	var rebuild []string
 	for _, r := range rules {

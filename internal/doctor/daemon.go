@@ -190,13 +190,21 @@ func logErrors(name, path string) Finding {
 	if err != nil {
 		return warn(name, err.Error(), "")
 	}
-	var last string
+	var last, unstarted string
 	n := 0
 	for l := range bytes.Lines(raw) {
 		text := string(bytes.TrimSpace(l))
+		if strings.Contains(text, "msg=ready ") {
+			unstarted = ""
+		} else if strings.HasPrefix(text, "error: the daemon cannot start") {
+			unstarted = text
+		}
 		if strings.Contains(text, "level=ERROR") && recent(text) || strings.HasPrefix(text, "panic: ") || strings.HasPrefix(text, "fatal error: ") {
 			last, n = text, n+1
 		}
+	}
+	if unstarted != "" {
+		return warn(name, "the last start failed: "+strings.TrimPrefix(unstarted, "error: "), "less "+path)
 	}
 	if n == 0 {
 		return ok(name, path+" has no errors of the last day")

@@ -61,8 +61,8 @@ type Summary struct {
 type Options struct {
 	// DataRoot and ExecRoot are the daemon's; Instance and CgroupParent its names on the host.
 	DataRoot, ExecRoot, Instance, CgroupParent string
-	// Socket is where it listens; PidFile has its pid.
-	Socket, PidFile string
+	// Socket is where it listens.
+	Socket string
 	// Mirrors, Insecure and CertDirs are for registries.
 	Mirrors, Insecure, CertDirs []string
 	// Bridge is the default bridge's name, if one was chosen.

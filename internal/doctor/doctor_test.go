@@ -91,6 +91,32 @@ func TestOldErrorsAreNoNews(t *testing.T) {
 	}
 }
 
+func TestLogErrors(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "kistd.log")
+	now := time.Now().Format(time.RFC3339Nano)
+	for _, tc := range []struct {
+		log, text string
+		state     State
+	}{
+		{"time=" + now + " level=INFO msg=ready version=1\n", "has no errors", OK},
+		{"time=" + now + " level=ERROR msg=one\ntime=" + now + " level=ERROR msg=two\n", "2 errors of the last day in " + path + "; the last: time=" + now + " level=ERROR msg=two", Warn},
+		{"error: the daemon cannot start: x [daemon-config]\n", "the last start failed: the daemon cannot start: x [daemon-config]", Warn},
+		{"error: the daemon cannot start: x [daemon-config]\ntime=" + now + " level=INFO msg=ready version=1\n", "has no errors", OK},
+		{"panic: oh\n", "1 errors", Warn},
+		{"time=2020-01-01T00:00:00Z level=ERROR msg=old\n", "has no errors", OK},
+	} {
+		if err := os.WriteFile(path, []byte(tc.log), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if f := logErrors("log", path); f.State != tc.state || !strings.Contains(f.Text, tc.text) {
+			t.Errorf("%q: %+v", tc.log, f)
+		}
+	}
+	if f := logErrors("log", path+".none"); f.State != OK {
+		t.Errorf("%+v", f)
+	}
+}
+
 // A store is read without a daemon, and what is wrong with it is found, whatever is in its files.
 func TestStore(t *testing.T) {
 	root := t.TempDir()
@@ -152,4 +178,30 @@ func TestStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	look(Fail, "rows: "+filepath.Join(root, "kist.db"))
+}
+
+// Whatever the files of a store hold, they are only looked at.
+func FuzzStore(f *testing.F) {
+	f.Add(`{"manifests":[{"digest":"sha256:x"}]}`, "{}")
+	f.Add(`{"manifests":[{"digest":"sha256:0000000000000000000000000000000000000000000000000000000000000000","size":-1}]}`, `{"manifests":[{"digest":"sha256:0000000000000000000000000000000000000000000000000000000000000000"}]}`)
+	f.Add(`[]`, `{"config":null,"layers":[{}]}`)
+	f.Fuzz(func(t *testing.T, index, blob string) {
+		root := t.TempDir()
+		blobs := filepath.Join(root, "content", "blobs", "sha256")
+		if err := os.MkdirAll(blobs, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for path, text := range map[string]string{
+			filepath.Join(root, "content", "index.json"):  index,
+			filepath.Join(blobs, strings.Repeat("0", 64)): blob,
+		} {
+			if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h := &host{Options: Options{DataRoot: root}}
+		if len(store(context.Background(), h)) == 0 {
+			t.Error("nothing was found, not even that all is well")
+		}
+	})
 }

@@ -63,16 +63,18 @@ func mappedDevices(m docker.DeviceMapping) (list []specs.LinuxDevice, rules []sp
 		return list, rules, nil
 	}
 	err = filepath.WalkDir(m.PathOnHost, func(file string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			return err
+		if err == nil && !entry.IsDir() {
+			err = add(file, inside+strings.TrimPrefix(file, m.PathOnHost))
 		}
-		err = add(file, inside+strings.TrimPrefix(file, m.PathOnHost))
-		if errors.Is(err, errNoDevice) {
+		if errors.Is(err, errNoDevice) || errors.Is(err, fs.ErrNotExist) && file != m.PathOnHost { // Some come and go.
 			return nil
 		}
 		return err
 	})
-	return list, rules, err
+	if err != nil {
+		return nil, nil, noDevice(m.PathOnHost, err)
+	}
+	return list, rules, nil
 }
 
 func noDevice(file string, err error) error {

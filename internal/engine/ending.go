@@ -22,8 +22,9 @@ type Ending struct {
 	Brief string `json:",omitempty"`
 	// Signal ended the run, or was sent to end it.
 	Signal string `json:",omitempty"`
-	// By says who ended it: "kernel", "request", "health check", "host", or "itself".
-	By string `json:",omitempty"`
+	// By says who ended it: "kernel", "request", "health check", "host", or "itself". Caller is whose request it was.
+	By     string `json:",omitempty"`
+	Caller string `json:",omitempty"`
 	// MemoryLimit and MemoryPeak are in bytes, where memory was the reason.
 	MemoryLimit uint64 `json:",omitempty"`
 	MemoryPeak  uint64 `json:",omitempty"`
@@ -52,6 +53,15 @@ type intent struct {
 	deaf   string        // why it was killed at once
 	health string        // what the last health check said
 	unseen bool          // no daemon was there
+	caller string        // whose wish it was, where that is known
+}
+
+// of says whose wish it was.
+func (in *intent) of() string {
+	if in.caller == "" {
+		return ""
+	}
+	return " of " + in.caller
 }
 
 // intend notes what is wanted of the run: the last wish is the one that ends it.
@@ -80,7 +90,8 @@ func explainEnd(d *definition, x task.Exit, in intent) *Ending {
 	case in.reason == EndKilled && (x.Signal == int(in.sig) || x.Signal == 0 && x.Code == 128+int(in.sig)):
 		end.Reason, end.By, end.Brief = EndKilled, "request", "killed on request"
 		end.Signal = signalName(in.sig)
-		end.Text = "killed on request with " + end.Signal
+		end.Caller = in.caller
+		end.Text = "killed on request" + in.of() + " with " + end.Signal
 	case x.Signal != 0:
 		signalled(end, d, syscall.Signal(x.Signal))
 		if in.unseen && end.Reason == EndSignalled {
@@ -115,18 +126,18 @@ func overLimit(end *Ending) string {
 
 // stopped tells a stop that went well from one that had to kill.
 func stopped(end *Ending, x task.Exit, in intent) {
-	end.Reason, end.By = EndStopped, "request"
+	end.Reason, end.By, end.Caller = EndStopped, "request", in.caller
 	name := signalName(in.sig)
 	switch {
 	case x.Signal == int(syscall.SIGKILL) && in.deaf != "":
-		end.Text = "stopped on request; " + in.deaf
+		end.Text = "stopped on request" + in.of() + "; " + in.deaf
 	case x.Signal == int(syscall.SIGKILL) && in.forced:
 		end.Reason, end.Brief = EndStopTimeout, "stop timed out"
-		end.Text = fmt.Sprintf("killed on request: it had not ended within %v of %s", in.grace, name)
+		end.Text = fmt.Sprintf("killed on request%s: it had not ended within %v of %s", in.of(), in.grace, name)
 	case x.Signal != 0:
-		end.Text = "stopped on request: " + end.Signal + " ended it"
+		end.Text = "stopped on request" + in.of() + ": " + end.Signal + " ended it"
 	default:
-		end.Text = fmt.Sprintf("stopped on request: it ended with status %d after %s", x.Code, name)
+		end.Text = fmt.Sprintf("stopped on request%s: it ended with status %d after %s", in.of(), x.Code, name)
 	}
 }
 

@@ -42,6 +42,7 @@ func TestExplainEnd(t *testing.T) {
 		{"a stop that timed out", own, killed, late, EndStopTimeout, "it had not ended within 10s of SIGTERM"},
 		{"a stop of a deaf one", own, killed, deaf, EndStopped, "stopped on request; killed at once: it is deaf"},
 		{"a kill", own, killed, intent{reason: EndKilled, sig: syscall.SIGKILL}, EndKilled, "killed on request with SIGKILL"},
+		{"somebody's stop", own, killed, intent{reason: EndStopped, sig: syscall.SIGTERM, forced: true, grace: time.Second, caller: "docker (pid 7, user 0)"}, EndStopTimeout, "killed on request of docker (pid 7, user 0): it had"},
 		{"a signal that does not end it", own, task.Exit{Code: 1}, intent{reason: EndKilled, sig: syscall.SIGHUP}, "", ""},
 		{"a signal, and then another", own, killed, intent{reason: EndKilled, sig: syscall.SIGHUP}, EndSignalled, "from outside the container"},
 		{"its health", own, task.Exit{Code: 0}, intent{reason: EndUnhealthy, health: " 3 times"}, EndUnhealthy, "stopped because its health check failed 3 times"},

@@ -7,6 +7,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/kistdev/kist/internal/access"
 	"github.com/kistdev/kist/internal/fault"
 )
 
@@ -50,7 +51,7 @@ func (e *Engine) kill(ctx context.Context, c *container, sig syscall.Signal) (*s
 	if ending(c, sig) {
 		c.change(func(s *state) { s.Stopped = true })
 	}
-	c.intend(intent{reason: EndKilled, sig: sig})
+	c.intend(intent{reason: EndKilled, sig: sig, caller: access.Caller(ctx)})
 	err := e.signal(ctx, c, sig)
 	if errdefs.IsNotFound(err) {
 		return over, notRunning(c)

@@ -11,6 +11,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/events"
+
+	"github.com/kistdev/kist/internal/access"
 )
 
 const (
@@ -116,7 +118,7 @@ func (e *Engine) beginStop(ctx context.Context, c *container, o StopOptions, byH
 	}
 	if byHand {
 		c.change(func(s *state) { s.Stopped = true })
-		c.intend(intent{reason: EndStopped, sig: sig, grace: grace(o, d)})
+		c.intend(intent{reason: EndStopped, sig: sig, grace: grace(o, d), caller: access.Caller(ctx)})
 	} else {
 		c.intend(intent{reason: EndUnhealthy, sig: sig, health: c.lastCheck()})
 	}

@@ -51,7 +51,7 @@ func (d *dest) failure() error {
 // newDest begins a layer on top of others.
 func (o *Ops) newDest(ctx context.Context, layers []digest.Digest) (_ *dest, err error) {
 	d := &dest{layers: o.layers, id: newID(), umask: umask()}
-	overlay, err := o.layers.Prepare(ctx, d.id, layers, layer.PrepareOptions{Bare: true, Volatile: true})
+	overlay, err := o.layers.Prepare(ctx, d.id, layers, layer.PrepareOptions{Bare: true, Volatile: true, Many: true})
 	if err != nil {
 		return nil, err
 	}

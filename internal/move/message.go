@@ -34,8 +34,8 @@ type hello struct {
 	Arch     string `json:"arch"`
 	// Store tells one store from another: nothing is moved to where it is.
 	Store string `json:"store"`
-	// Plain asks for no compression.
-	Plain bool `json:"plain,omitempty"`
+	// Item is what is going to be moved: what was kept of an earlier attempt is found by it.
+	Item string `json:"item,omitempty"`
 }
 
 // imageOffer is an image that is to come.

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 	docker "github.com/moby/moby/api/types/container"
@@ -125,7 +126,7 @@ func (c *cable) Write(p []byte) (int, error) {
 	if c.left >= 0 && len(p) > c.left {
 		n, _ := c.Conn.Write(p[:c.left])
 		c.left = 0
-		c.Conn.Close()
+		c.Close()
 		return n, io.ErrClosedPipe
 	}
 	if c.left >= 0 {
@@ -365,8 +366,10 @@ func (f *fakeEngine) CreateFilled(_ context.Context, name string, _ *ocispec.Pla
 	return docker.CreateResponse{ID: "new-" + name}, errors.Join(err, f.call("create"))
 }
 
-func (f *fakeEngine) Start(context.Context, string) error                    { return f.call("start") }
+func (f *fakeEngine) Start(context.Context, string) error { return f.call("start") }
+
 func (f *fakeEngine) Stop(context.Context, string, engine.StopOptions) error { return f.call("stop") }
+
 func (f *fakeEngine) Remove(context.Context, string, engine.RemoveOptions) error {
 	return f.call("remove")
 }
@@ -494,15 +497,22 @@ func TestHostileSender(t *testing.T) {
 		"a wrong tar": {
 			{kind: kindMessage, data: []byte(hi)},
 			{kind: kindMessage, data: []byte(layer(`{"diffID":"` + d + `","blob":{"digest":"` + d + `","size":5},"made":true,"plain":true}`))},
-			{kind: kindMessage, data: []byte(`{"tar":{"size":5}}`)}, {kind: kindOps, data: []byte("\x01\x03abc")}, {kind: kindEnd},
+			{kind: kindMessage, data: []byte(`{"tar":{"size":5}}`)},
+			{kind: kindOps, data: []byte("\x01\x03abc")},
+			{kind: kindEnd},
 		},
 		"a recipe inline": {
-			{kind: kindMessage, data: []byte(hi)}, {kind: kindMessage, data: []byte(`{"volume":{"Name":"data"}}`)},
-			{kind: kindMessage, data: []byte(`{"tar":{"size":5}}`)}, {kind: kindOps, data: append([]byte("\x02\x03"), make([]byte, 32)...)}, {kind: kindEnd},
+			{kind: kindMessage, data: []byte(hi)},
+			{kind: kindMessage, data: []byte(`{"volume":{"Name":"data"}}`)},
+			{kind: kindMessage, data: []byte(`{"tar":{"size":5}}`)},
+			{kind: kindOps, data: append([]byte("\x02\x03"), make([]byte, 32)...)},
+			{kind: kindEnd},
 		},
 		"no zstd": {
-			{kind: kindMessage, data: []byte(hi)}, {kind: kindMessage, data: []byte(`{"volume":{"Name":"data"}}`)},
-			{kind: kindMessage, data: []byte(`{"tar":{"size":5}}`)}, {kind: kindPacked, data: []byte("nonsense")},
+			{kind: kindMessage, data: []byte(hi)},
+			{kind: kindMessage, data: []byte(`{"volume":{"Name":"data"}}`)},
+			{kind: kindMessage, data: []byte(`{"tar":{"size":5}}`)},
+			{kind: kindPacked, data: []byte("nonsense")},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -562,4 +572,29 @@ func FuzzReceive(f *testing.F) {
 			io.Writer
 		}{bytes.NewReader(in), io.Discard})
 	})
+}
+
+func TestWhatNobodyComesBackForGoes(t *testing.T) {
+	a, b := newMover(t), newMover(t)
+	a.load(t, "app:1", map[string][]byte{"big": noise(7, 2<<20)})
+	if o := between(t, a, b, movemsg.Request{Kind: movemsg.Image, Name: "app:1"}, 1<<20); o.failure == nil {
+		t.Fatal("arrived over a cut connection")
+	}
+	kept := func() []string {
+		list, err := filepath.Glob(filepath.Join(b.packs(), "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return list
+	}
+	if err := b.Tidy(); err != nil || len(kept()) != 1 {
+		t.Fatalf("%v, %q", err, kept())
+	}
+	old := time.Now().Add(-2 * packKept)
+	if err := os.Chtimes(kept()[0], old, old); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Tidy(); err != nil || len(kept()) != 0 {
+		t.Errorf("%v, %q", err, kept())
+	}
 }

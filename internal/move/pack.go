@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -45,13 +46,12 @@ type packPlace struct {
 	frameLength int32
 }
 
-// openPack begins a pack and takes over what others have left. open decompresses frames.
-func openPack(dir string, open func(kind, []byte, []byte) ([]byte, error)) (*pack, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
+// openPack begins a pack and takes over what earlier attempts to move the same thing have left. open decompresses frames.
+func openPack(dir, item string, open func(kind, []byte, []byte) ([]byte, error)) (*pack, error) {
 	p := &pack{dir: dir, open: open, where: map[chunk.Sum]packPlace{}}
-	old, err := filepath.Glob(filepath.Join(dir, "*.pack"))
+	sum := chunk.SumOf([]byte(item))
+	key := hex.EncodeToString(sum[:8])
+	old, err := filepath.Glob(filepath.Join(dir, key+"-*.pack"))
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +60,7 @@ func openPack(dir string, open func(kind, []byte, []byte) ([]byte, error)) (*pac
 			return nil, errors.Join(err, p.close(false))
 		}
 	}
-	f, err := os.CreateTemp(dir, "*.pack")
+	f, err := os.CreateTemp(dir, key+"-*.pack")
 	if err == nil {
 		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		p.files = append(p.files, &packFile{f: f, used: true})
@@ -86,6 +86,28 @@ func (p *pack) adopt(name string) error {
 	}
 	p.files = append(p.files, &packFile{f: f})
 	p.scan(len(p.files) - 1)
+	return nil
+}
+
+// Tidy removes what was kept of moves that nobody has begun again.
+func (m *Mover) Tidy() error {
+	old, err := filepath.Glob(filepath.Join(m.packs(), "*.pack"))
+	if err != nil {
+		return err
+	}
+	for _, name := range old {
+		f, err := os.Open(name)
+		if err != nil {
+			continue // It has gone meanwhile.
+		}
+		fi, err := f.Stat()
+		if err == nil && time.Since(fi.ModTime()) > packKept && unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			err = os.Remove(name)
+		}
+		if err = errors.Join(err, f.Close()); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -156,7 +178,7 @@ func (p *pack) note(file int, at int64, length int, raw []byte) error {
 // opHead is how many bytes an operation has in front of its own.
 func opHead(op chunk.Op) int { return 1 + len(binary.AppendUvarint(nil, uint64(op.Size))) }
 
-// add keeps a frame as it came; raw are the operations that it holds.
+// add keeps a frame as it came; raw are the operations that it holds, or nil if nothing of it will be read by this attempt.
 func (p *pack) add(k kind, b, raw []byte) error {
 	pf := p.files[len(p.files)-1]
 	var head [5]byte

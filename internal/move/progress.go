@@ -16,8 +16,8 @@ type meter struct {
 	last   time.Time
 }
 
-func (s *sending) meter(item string, total int64) *meter {
-	m := &meter{report: s.report, line: movemsg.Line{Item: item, Total: total}}
+func (s *sending) meter(item, doing string, total int64) *meter {
+	m := &meter{report: s.report, line: movemsg.Line{Item: item, Doing: doing, Total: total}}
 	m.tell(time.Now())
 	return m
 }

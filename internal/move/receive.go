@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"time"
 
@@ -31,7 +32,7 @@ type receiving struct {
 	looked bool
 	prefer []digest.Digest        // layers that are likely to have pieces of what comes
 	skip   map[digest.Digest]bool // those that are not
-	volume string          // a volume that is likely to
+	volume string                 // a volume that is likely to
 	room   []byte
 	opened []byte
 	undo   undo.Stack
@@ -82,16 +83,21 @@ func (m *Mover) receiver(conn io.ReadWriter) (*receiving, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &receiving{Mover: m, wire: w, dir: m.listings(), stock: newStock(), hold: m.Layers.Hold(), skip: map[digest.Digest]bool{}}
-	if r.pack, err = openPack(m.packs(), w.unpack); err != nil {
-		w.close()
-		return nil, err
-	}
-	return r, nil
+	return &receiving{Mover: m, wire: w, dir: m.listings(), stock: newStock(), hold: m.Layers.Hold(), skip: map[digest.Digest]bool{}}, nil
 }
 
 func (r *receiving) close(success bool) error {
-	err := errors.Join(r.stock.end(), r.pack.close(success))
+	err := r.stock.end()
+	if r.pack != nil {
+		err = errors.Join(err, r.pack.close(success))
+	}
+	if !success {
+		time.AfterFunc(packKept+time.Minute, func() {
+			if err := r.Tidy(); err != nil {
+				slog.Warn("what was kept of a move that was broken off stays", "error", err)
+			}
+		})
+	}
 	r.hold.Release()
 	r.wire.close()
 	return err
@@ -130,6 +136,9 @@ func (r *receiving) converse(ctx context.Context) error {
 			Code: "move-version", What: "the kist there is too old for this move", Class: errdefs.ErrFailedPrecondition,
 			Cause: fmt.Sprintf("it is %s, the one here is %s", r.Version, m.Hello.Version), Try: "upgrade kist there",
 		}
+	}
+	if r.pack, err = openPack(r.packs(), m.Hello.Store+" "+m.Hello.Item, r.wire.unpack); err != nil {
+		return err
 	}
 	if err := r.wire.say(&message{Hello: r.hello()}); err != nil {
 		return err

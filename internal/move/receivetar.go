@@ -77,7 +77,7 @@ func cause(err error) error {
 // inline writes a tar that comes whole.
 func (r *receiving) inline(ctx context.Context, out io.Writer) error {
 	for {
-		ops, err := r.frame(ctx)
+		ops, err := r.frame(ctx, false)
 		if err != nil || ops == nil {
 			return err
 		}
@@ -99,8 +99,8 @@ func (r *receiving) inline(ctx context.Context, out io.Writer) error {
 	}
 }
 
-// frame reads a frame with operations, keeps it, and gives them; nil at the end.
-func (r *receiving) frame(ctx context.Context) (*chunk.Reader, error) {
+// frame reads a frame with operations, keeps it, and gives them; nil at the end. again says that its pieces may be read again.
+func (r *receiving) frame(ctx context.Context, again bool) (*chunk.Reader, error) {
 	k, b, err := r.next(ctx)
 	if err != nil || k == kindEnd {
 		return nil, err
@@ -115,7 +115,11 @@ func (r *receiving) frame(ctx context.Context) (*chunk.Reader, error) {
 	if k == kindPacked {
 		r.opened = raw
 	}
-	if err := r.pack.add(k, b, raw); err != nil {
+	indexed := raw
+	if !again {
+		indexed = nil
+	}
+	if err := r.pack.add(k, b, indexed); err != nil {
 		return nil, fmt.Errorf("keep what is received: %w", err)
 	}
 	return chunk.NewReader(bytesReader(raw)), nil
@@ -259,7 +263,7 @@ func (r *receiving) follow(ctx context.Context, spool *os.File, out io.Writer, l
 		}
 	}
 	// Also when nothing is lacking the sender says that nothing more comes.
-	if more, err := r.frame(ctx); err != nil || more != nil {
+	if more, err := r.frame(ctx, true); err != nil || more != nil {
 		return errors.Join(err, moreThanAsked(more, lacking))
 	}
 	return nil
@@ -303,7 +307,7 @@ func (r *receiving) piece(ctx context.Context, sum chunk.Sum) ([]byte, error) {
 		return r.stock.read(sum)
 	}
 	for !r.pack.has(sum) {
-		ops, err := r.frame(ctx)
+		ops, err := r.frame(ctx, true)
 		if err != nil {
 			return nil, err
 		}

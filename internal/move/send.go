@@ -137,7 +137,7 @@ func (s *sending) converse(ctx context.Context, req *movemsg.Request) (*movemsg.
 
 func (s *sending) greet(ctx context.Context, req *movemsg.Request) error {
 	mine := s.hello()
-	mine.Plain = req.Plain
+	mine.Item = req.Kind + " " + req.Name
 	if err := s.say(ctx, &message{Hello: mine}); err != nil {
 		return err
 	}

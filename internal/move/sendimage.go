@@ -67,6 +67,7 @@ func (s *sending) image(ctx context.Context, ref string, names []image.MovedName
 	if err := s.say(ctx, &message{Publish: true}); err != nil {
 		return nil, err
 	}
+	s.report(movemsg.Line{Item: "image", Doing: "unpacked there"})
 	return s.done(ctx)
 }
 
@@ -99,7 +100,7 @@ func (s *sending) blob(ctx context.Context, out *image.Outgoing, l *image.Outgoi
 		return err
 	}
 	defer r.Close()
-	meter := s.meter(item, l.Blob.Size-*m.From)
+	meter := s.meter(item, "sending", l.Blob.Size-*m.From)
 	b := make([]byte, batchSize)
 	for {
 		n, err := io.ReadFull(r, b)

@@ -27,7 +27,7 @@ func (s *sending) tar(ctx context.Context, item string, size int64, open tarSour
 	switch m.Mode {
 	case modeInline:
 		s.size += size
-		return s.visit(ctx, open, &inlineSender{batch: batch{s: s, ctx: ctx}, meter: s.meter(item, size)})
+		return s.visit(ctx, open, &inlineSender{batch: batch{s: s, ctx: ctx}, meter: s.meter(item, "sending", size)})
 	case modeRecipe:
 		s.size += size
 		return s.recipe(ctx, item, size, open)
@@ -109,7 +109,7 @@ func (v *inlineSender) Piece(b []byte) error {
 
 // recipe sends a tar's recipe, hears which pieces are needed, and sends those.
 func (s *sending) recipe(ctx context.Context, item string, size int64, open tarSource) error {
-	r := &recipeSender{batch: batch{s: s, ctx: ctx}, known: map[chunk.Sum]int32{}, meter: s.meter("looking through "+item, size)}
+	r := &recipeSender{batch: batch{s: s, ctx: ctx}, known: map[chunk.Sum]int32{}, meter: s.meter(item, "comparing", size)}
 	if err := s.visit(ctx, open, r); err != nil {
 		return err
 	}
@@ -120,7 +120,7 @@ func (s *sending) recipe(ctx context.Context, item string, size int64, open tarS
 	if bytes == 0 {
 		return s.wireEnd()
 	}
-	return s.visit(ctx, open, &pieceSender{batch: batch{s: s, ctx: ctx}, recipe: r, needed: needed, meter: s.meter(item, bytes)})
+	return s.visit(ctx, open, &pieceSender{batch: batch{s: s, ctx: ctx}, recipe: r, needed: needed, meter: s.meter(item, "sending", bytes)})
 }
 
 func (s *sending) wireEnd() error {

@@ -32,8 +32,10 @@ type Request struct {
 
 // Line is one line of progress.
 type Line struct {
-	// Item is what is under way: "layer 3 of 5", "volume data". Done and Total count its bytes.
+	// Item is what is under way: "layer 3 of 5", "volume data"; Doing what is done with it: "sending". Done and Total count its
+	// bytes.
 	Item  string `json:"item,omitempty"`
+	Doing string `json:"doing,omitempty"`
 	Done  int64  `json:"done,omitempty"`
 	Total int64  `json:"total,omitempty"`
 	// Say is something that a person may want to know.

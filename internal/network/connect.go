@@ -261,6 +261,7 @@ func (m *Manager) Rename(containerID, name string) {
 		return
 	}
 	a.name = name
+	m.ports.pass(a.ports, a.label())
 	for _, e := range a.ends {
 		var aliases []string
 		if e.settings != nil {

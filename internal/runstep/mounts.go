@@ -120,7 +120,7 @@ func closeOnce(root *sys.Root) error {
 // prepare stacks a mount's layers, with a writable one on top, which the end of the step throws away unless it is committed.
 func (s *step) prepare(ctx context.Context, m *Mount, id string, bare bool) (sys.Overlay, error) {
 	o, err := s.r.cfg.Layers.Prepare(ctx, id, m.Source.Layers, layer.PrepareOptions{
-		Volatile: true, Bare: bare, ReadOnly: bare && m.Readonly,
+		Volatile: true, Many: true, Bare: bare, ReadOnly: bare && m.Readonly,
 	})
 	if err != nil {
 		return o, err

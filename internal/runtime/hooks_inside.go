@@ -36,12 +36,26 @@ func (h *hooks) insideHooks(ctx context.Context) error {
 		return fmt.Errorf("bundle for hooks: %w", err)
 	}
 	done := make(chan error, 1)
-	go func() {
-		// Never unlocked: the thread, which is in other namespaces then, ends with the goroutine.
-		goruntime.LockOSThread()
-		done <- h.inside(ctx, bundle)
-	}()
+	go spoilThread(func() { done <- h.inside(ctx, bundle) })
 	return errors.Join(<-done, os.Remove(bundle))
+}
+
+// spoilThread runs fn on a thread that is not used again, in whatever namespaces fn leaves it: it ends with the goroutine that
+// calls this. Only the process's first thread would not end, and is what others see as the process: it is kept out.
+func spoilThread(fn func()) {
+	goruntime.LockOSThread() // never unlocked
+	if unix.Gettid() != unix.Getpid() {
+		fn()
+		return
+	}
+	defer goruntime.UnlockOSThread()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		goruntime.LockOSThread() // another one, as the first is taken; never unlocked
+		fn()
+	}()
+	<-done
 }
 
 // inside moves this thread into a mount namespace with both file systems, and runs the hooks from there.

@@ -82,10 +82,14 @@ func TestReadsWhatXzWrites(t *testing.T) {
 		"x86": "--x86 --lzma2=preset=1", "delta": "--delta=dist=4 --lzma2=preset=1", "three filters": "--delta=dist=1 --x86=start=16 --lzma2=preset=1",
 		"arm64": "--arm64 --lzma2=preset=1",
 	}
+	thorough := map[string]bool{"default": true, "fast": true, "three filters": true, "arm64": true}
 	data := samples(t)
 	for name, args := range options {
 		t.Run(name, func(t *testing.T) {
 			for kind, want := range data {
+				if kind != "text" && kind != "byte" && kind != "mixed" && !thorough[name] {
+					continue
+				}
 				if name == "arm64" && exec.Command("xz", "--arm64", "--lzma2=preset=1", "-c", os.DevNull).Run() != nil {
 					t.Skip("skip: this xz knows no ARM64 filter")
 				}

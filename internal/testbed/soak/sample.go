@@ -23,12 +23,16 @@ type Sample struct {
 	DaemonRSS, KeeperRSS int64
 }
 
+// settled is how long goroutines of pools wait for more to do.
+const settled = 3 * time.Second
+
 // Measure clears up what is the machine's to clear up, lets things come to rest, and takes the lowest counts it sees in that
-// time: health checks come and go.
+// time and after.
 func (s *Soak) Measure(ctx context.Context, rest time.Duration) (Sample, error) {
 	if err := s.prune(ctx); err != nil {
 		return Sample{}, err
 	}
+	time.Sleep(settled)
 	lowest, err := s.sample(ctx)
 	for until := time.Now().Add(rest); err == nil && time.Now().Before(until); {
 		time.Sleep(200 * time.Millisecond)
@@ -47,7 +51,7 @@ func lower(l *task.Use, now task.Use) {
 }
 
 func (s *Soak) prune(ctx context.Context) error {
-	_, err := s.docker.ContainerPrune(ctx, client.ContainerPruneOptions{})
+	_, err := s.docker.ContainerPrune(ctx, client.ContainerPruneOptions{Filters: make(client.Filters).Add("label!", "resident")})
 	if err == nil {
 		_, err = s.docker.ImagePrune(ctx, client.ImagePruneOptions{})
 	}

@@ -70,17 +70,32 @@ func New(t testing.TB, h *testbed.Host, registry string, parallel int) *Soak {
 	return s
 }
 
-// settle starts a container that stays.
+// settle makes a container that stays.
 func (s *Soak) settle(ctx context.Context, name string) error {
 	_, err := s.docker.ContainerCreate(ctx, client.ContainerCreateOptions{Name: name, Config: &container.Config{
-		Image: Box, Cmd: []string{"sh", "-c", "trap exit TERM; while :; do date; sleep 1 & wait; done"},
+		Image: Box, Labels: map[string]string{"resident": ""}, Cmd: []string{"sh", "-c", "trap exit TERM; while :; do date; sleep 1 & wait; done"},
 		Healthcheck: &container.HealthConfig{Test: []string{"CMD", "true"}, Interval: 250 * time.Millisecond, Timeout: 5 * time.Second},
 	}, HostConfig: &container.HostConfig{Init: new(true)}})
-	if err != nil {
-		return err
-	}
-	_, err = s.docker.ContainerStart(ctx, name, client.ContainerStartOptions{})
 	return err
+}
+
+// wake starts the containers that stay, for the time of a day: what is measured is measured at rest.
+func (s *Soak) wake(ctx context.Context) error {
+	for i := range residents {
+		if _, err := s.docker.ContainerStart(ctx, fmt.Sprintf("resident-%d", i), client.ContainerStartOptions{}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Soak) sleep(ctx context.Context) error {
+	for i := range residents {
+		if _, err := s.docker.ContainerStop(ctx, fmt.Sprintf("resident-%d", i), client.ContainerStopOptions{}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Day does a share of a day's chores (1 is all of them), in no order, and every kind at least twice. It ends early when the
@@ -89,6 +104,9 @@ func (s *Soak) Day(ctx context.Context, share float64) (int, error) {
 	var deck []chore
 	for _, c := range s.chores() {
 		deck = append(deck, slices.Repeat([]chore{c}, max(2, int(float64(c.perDay)*share)))...)
+	}
+	if err := s.wake(ctx); err != nil {
+		return 0, err
 	}
 	rand.Shuffle(len(deck), func(i, j int) { deck[i], deck[j] = deck[j], deck[i] })
 	var next atomic.Int64
@@ -106,6 +124,7 @@ func (s *Soak) Day(ctx context.Context, share float64) (int, error) {
 		})
 	}
 	wg.Wait()
+	errs = append(errs, s.sleep(ctx))
 	return min(int(next.Load()), len(deck)), errors.Join(errs...)
 }
 
