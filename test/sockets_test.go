@@ -36,8 +36,12 @@ func TestNarrowSockets(t *testing.T) {
 	readSocket, shopSocket := filepath.Join(h.Dir, "read.sock"), filepath.Join(h.Dir, "shop.sock")
 	h.StartDaemon("--socket", "path="+readSocket+",read-only,mode=0600", "--socket", "path="+shopSocket+",project=shop,bind="+h.Dir)
 	for path, mode := range map[string]os.FileMode{readSocket: 0o600, shopSocket: 0o660} {
-		if fi, err := os.Stat(path); err != nil || fi.Mode().Perm() != mode {
-			t.Errorf("%s: %v, %v", path, fi.Mode(), err)
+		fi, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if fi.Mode().Perm() != mode {
+			t.Errorf("%s: %v", path, fi.Mode())
 		}
 	}
 	whole := (&apiClient{t: t, host: h}).via(h.Socket())
@@ -152,6 +156,17 @@ func TestNarrowSockets(t *testing.T) {
 	}
 	if got := field(t, whole.do("GET", "/containers/other/json", "").body, "State", "Running"); got != "true" {
 		t.Errorf("the other container runs: %s", got)
+	}
+	// kist's own command by such a socket: nothing goes another way.
+	for _, by := range []string{"KIST_HOST", "DOCKER_HOST"} {
+		cmd := h.Command("kist", "run", "--rm", busybox, "true")
+		cmd.Env = append(cmd.Environ(), by+"=unix://"+shopSocket)
+		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "[socket-scope]") {
+			t.Errorf("kist run with %s: %s, %v", by, out, err)
+		}
+	}
+	if out, err := h.Try("kist", "-H", "unix://"+shopSocket, "run", "--rm", "--network", "none", busybox, "echo", "ok"); err != nil || out != "ok" {
+		t.Errorf("kist run --network none: %q, %v", out, err)
 	}
 	// Events of the project only.
 	h.Run("kist", "run", "--rm", "--name", "unseen", busybox, "true")

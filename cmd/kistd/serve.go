@@ -38,11 +38,12 @@ func serve(ctx context.Context, c *config) error {
 		return err
 	}
 	defer d.close()
-	listeners, err := listen(c)
+	// Before the others: who finds those finds these.
+	narrow, err := listenNarrow(c)
 	if err != nil {
 		return err
 	}
-	narrow, err := listenNarrow(c)
+	listeners, err := listen(c)
 	if err != nil {
 		return err
 	}

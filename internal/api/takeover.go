@@ -26,7 +26,7 @@ func (s *Server) containerTakeover(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	if t.From == "" {
-		return fmt.Errorf("From is missing: %w", errdefs.ErrInvalidArgument)
+		return fmt.Errorf("the field From is missing: %w", errdefs.ErrInvalidArgument)
 	}
 	if r.project() != nil {
 		from, err := s.objects(r).container(t.From)

@@ -171,7 +171,7 @@ func (p *packer) children(dir *item) error {
 			continue
 		}
 		it, err := d.item(dir, e)
-		if err == unix.ENOENT {
+		if errors.Is(err, unix.ENOENT) {
 			continue
 		}
 		if err != nil {

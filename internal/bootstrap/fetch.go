@@ -2,11 +2,9 @@ package bootstrap
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -17,9 +15,6 @@ import (
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
-
-	"github.com/kistdev/kist/internal/debian"
-	"github.com/kistdev/kist/internal/fault"
 )
 
 const (
@@ -106,85 +101,6 @@ func (f *fetcher) small(ctx context.Context, u *url.URL, limit int64) ([]byte, e
 	return raw, err
 }
 
-// file gets a file whose size and hash are known: what is returned has both. got is told how many bytes have come, and less
-// than nothing when some have to come again.
-func (f *fetcher) file(ctx context.Context, u *url.URL, want debian.File, got func(n int64)) (*os.File, error) {
-	tmp, err := f.temp()
-	if err != nil {
-		return nil, err
-	}
-	d := &download{f: f, u: u, want: want, got: got, tmp: tmp}
-	d.restart()
-	if err := f.repeat(ctx, u, func() error { return d.attempt(ctx) }); err != nil {
-		_ = tmp.Close()
-		return nil, err
-	}
-	return tmp, nil
-}
-
-// errDamaged is a file that is not what its hash says: a mirror that is being changed, or worse.
-var errDamaged = errors.New("what came is not what the signed lists tell")
-
-// download is one file on its way.
-type download struct {
-	f    *fetcher
-	u    *url.URL
-	want debian.File
-	got  func(int64)
-	tmp  *os.File
-	sum  interface {
-		io.Writer
-		Sum([]byte) []byte
-	}
-	at int64
-}
-
-// restart throws away what came.
-func (d *download) restart() {
-	if d.at > 0 {
-		d.got(-d.at)
-	}
-	d.sum, d.at = sha256.New(), 0
-}
-
-// attempt goes on where the last one broke.
-func (d *download) attempt(ctx context.Context) error {
-	r, err := d.f.open(ctx, d.u, d.at)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	if d.at > 0 && !r.partial {
-		d.restart()
-	}
-	buf := make([]byte, 128<<10)
-	for d.at <= d.want.Size {
-		n, err := r.Read(buf)
-		if n > 0 {
-			if _, werr := d.tmp.WriteAt(buf[:n], d.at); werr != nil {
-				return werr
-			}
-			_, _ = d.sum.Write(buf[:n]) // it never fails
-			d.at += int64(n)
-			d.got(int64(n))
-		}
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return err
-		}
-	}
-	if d.at < d.want.Size {
-		return io.ErrUnexpectedEOF
-	}
-	if [32]byte(d.sum.Sum(nil)) != d.want.SHA256 || d.at != d.want.Size {
-		d.restart()
-		return errDamaged
-	}
-	return nil
-}
-
 // repeat tries again what a network or a busy server broke.
 func (f *fetcher) repeat(ctx context.Context, u *url.URL, fn func() error) error {
 	wait := f.patience
@@ -200,87 +116,6 @@ func (f *fetcher) repeat(ctx context.Context, u *url.URL, fn func() error) error
 		}
 		wait *= 2
 	}
-}
-
-// statusError is a mirror's answer that is not the file.
-type statusError struct{ code int }
-
-func (e *statusError) Error() string {
-	return fmt.Sprintf("the mirror answers %d %s", e.code, http.StatusText(e.code))
-}
-
-// Unwrap gives the class.
-func (e *statusError) Unwrap() error {
-	switch e.code {
-	case http.StatusNotFound, http.StatusGone:
-		return errdefs.ErrNotFound
-	case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired:
-		return errdefs.ErrPermissionDenied
-	}
-	return errdefs.ErrUnavailable
-}
-
-// again says whether another attempt may help.
-func again(err error) bool {
-	var status *statusError
-	if errors.As(err, &status) {
-		return status.code >= 500 || status.code == http.StatusTooManyRequests || status.code == http.StatusRequestTimeout
-	}
-	var dns *net.DNSError
-	if errors.As(err, &dns) && dns.IsNotFound {
-		return false
-	}
-	return !errdefs.IsPermissionDenied(err) && !errdefs.IsInvalidArgument(err) && !errors.Is(err, fs.ErrNotExist) &&
-		!errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) && !errors.Is(err, unix.ECONNREFUSED)
-}
-
-// explain says what is wrong with a mirror that cannot be reached.
-func (f *fetcher) explain(u *url.URL, err error) error {
-	if err == nil {
-		return nil
-	}
-	what := "cannot fetch " + u.Redacted()
-	var dns *net.DNSError
-	var status *statusError
-	switch {
-	case errors.Is(err, context.Canceled):
-		return err
-	case errors.Is(err, errDamaged):
-		return &fault.Error{
-			Code: "bootstrap-mirror-damaged", What: what + ": " + err.Error(), Err: err, Class: errdefs.ErrDataLoss,
-			Cause: fmt.Sprintf("after %d attempts its size or its SHA256 sum is still another one", attempts),
-			Try:   "again in some minutes, if the mirror is just being updated; else another --mirror",
-		}
-	case errors.As(err, &status), errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%s: %w", what, err)
-	case errors.As(err, &dns):
-		return unreachable(what+": no address is known for "+dns.Name, dns.Err, err)
-	case f.isNetwork(err):
-		return unreachable(what+": the mirror cannot be reached", text(err), err)
-	}
-	return fmt.Errorf("%s: %w", what, err)
-}
-
-func unreachable(what, cause string, err error) error {
-	return &fault.Error{
-		Code: "bootstrap-mirror-unreachable", What: what, Cause: cause, Err: err, Class: errdefs.ErrUnavailable,
-		Try: "see whether this machine reaches the mirror; another one is given by --mirror, a proxy by HTTP_PROXY of the daemon or in apt's configuration (Acquire::http::Proxy)",
-	}
-}
-
-func (f *fetcher) isNetwork(err error) bool {
-	var op *net.OpError
-	var u *url.Error
-	return errors.As(err, &op) || errors.As(err, &u) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errStalled)
-}
-
-// text is the part of an error of net/http that tells something.
-func text(err error) string {
-	var u *url.Error
-	if errors.As(err, &u) {
-		err = u.Err
-	}
-	return err.Error()
 }
 
 var errStalled = fmt.Errorf("nothing came for %s", stall)

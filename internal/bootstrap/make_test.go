@@ -20,6 +20,7 @@ import (
 
 	"github.com/kistdev/kist/internal/bootmsg"
 	"github.com/kistdev/kist/internal/fault"
+	"github.com/kistdev/kist/internal/runstep"
 )
 
 // system is a small distribution.
@@ -249,7 +250,7 @@ func TestWhatIsNotBelieved(t *testing.T) {
 		"no such package":      {func(*mirror) {}, func(r *bootmsg.Request) { r.Include = []string{"exta"} }, "bootstrap-package", "nearest: extra"},
 		"no such version":      {func(*mirror) {}, func(r *bootmsg.Request) { r.Include = []string{"extra=7"} }, "bootstrap-package", "there is extra (1)"},
 		"no such component":    {func(*mirror) {}, func(r *bootmsg.Request) { r.Components = []string{"mine"} }, "bootstrap-component", "it has main"},
-		"no such architecture": {func(*mirror) {}, func(r *bootmsg.Request) { r.Arch = "s390x" }, "bootstrap-architecture", "it has " + nativeArch()},
+		"no such architecture": {func(*mirror) {}, func(r *bootmsg.Request) { r.Arch, r.List = "s390x", true }, "bootstrap-architecture", "it has " + nativeArch()},
 		"bad architecture":     {func(*mirror) {}, func(r *bootmsg.Request) { r.Arch = "vax" }, "bootstrap-invalid", "vax"},
 		"bad variant":          {func(*mirror) {}, func(r *bootmsg.Request) { r.Variant = "huge" }, "bootstrap-invalid", "minbase"},
 		"bad suite":            {func(*mirror) {}, func(r *bootmsg.Request) { r.Suite = "any:../../etc" }, "bootstrap-invalid", "suite"},
@@ -392,4 +393,21 @@ func TestFullDisk(t *testing.T) {
 		t.Error(err)
 	}
 	w.nothingLeft()
+}
+
+func TestForeignArchitectures(t *testing.T) {
+	w, m := newWorld(t), newMirror(t, system()...)
+	runs := map[string]bool{}
+	for _, p := range runstep.Platforms() {
+		runs[p.Architecture] = true
+	}
+	for arch, p := range architectures {
+		if runs[p.Architecture] {
+			continue
+		}
+		_, err := w.make(m, func(r *bootmsg.Request) { r.Arch = arch })
+		if f, ok := fault.As(err); !ok || f.Code != "platform-foreign" {
+			t.Errorf("%s: %v", arch, err)
+		}
+	}
 }

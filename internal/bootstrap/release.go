@@ -84,16 +84,18 @@ func (j *job) unsigned(a *archive) bool {
 
 // signedAt is the time for which keys must be valid: now, but for archives of the past that of their signature.
 func (j *job) signedAt(a *archive) time.Time {
-	if j.stale(a) {
+	if j.past(a) {
 		return time.Time{}
 	}
 	return time.Now()
 }
 
-// stale says whether a list may be too old: because it was said so, or because the archive is one of the past.
+// past says whether an archive is one of the past, or that was said of it.
+func (j *job) past(a *archive) bool { return j.req.Stale || strings.HasPrefix(a.uri.Host, "snapshot.") }
+
+// stale says whether a list may be too old.
 func (j *job) stale(a *archive) bool {
-	return j.req.Stale || j.req.Epoch != nil || a.source.NoValidUntil || strings.HasPrefix(a.uri.Host, "snapshot.") ||
-		j.apt.off("Acquire::Check-Valid-Until")
+	return j.past(a) || a.source.NoValidUntil || j.apt.off("Acquire::Check-Valid-Until")
 }
 
 // keys are those by which an archive is believed, and where they are from.

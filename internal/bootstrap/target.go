@@ -139,12 +139,29 @@ func (j *job) checkRest() error {
 	p.OS = "linux"
 	j.target.platform = platforms.Normalize(p)
 	if runstep.Emulated(j.target.platform) && !r.List {
+		if err := j.emulator(); err != nil {
+			return err
+		}
 		j.note("%s runs under an emulator on this machine: configuring the packages takes many times longer", j.arch)
 	}
 	if r.Epoch != nil {
 		j.epoch = time.Unix(*r.Epoch, 0).UTC()
 	}
 	return nil
+}
+
+// emulator refuses an architecture whose scripts cannot be run here, before anything is fetched.
+func (j *job) emulator() error {
+	for _, p := range runstep.Platforms() {
+		if platforms.Normalize(p).Architecture == j.target.platform.Architecture {
+			return nil
+		}
+	}
+	return &fault.Error{
+		Code: "platform-foreign", What: "cannot configure packages for " + j.arch + ": this machine does not run its programs",
+		Cause: "this machine is " + platforms.Format(platforms.DefaultSpec()) + ", and no emulator for " + j.arch + " is registered in /proc/sys/fs/binfmt_misc",
+		Try:   "install qemu-user-static (Debian: apt-get install qemu-user-static binfmt-support), or make the image on such a machine", Class: errdefs.ErrFailedPrecondition,
+	}
 }
 
 func distroNames() string {

@@ -1,11 +1,15 @@
 package build
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/kistdev/kist/internal/db"
@@ -14,7 +18,16 @@ import (
 // history is what the last build of a Dockerfile consisted of.
 type history struct {
 	Steps []stepRow `json:"steps"`
+	// At is when the build was, in seconds since 1970.
+	At int64 `json:"at,omitempty"`
 }
+
+// keptHistories is how many histories are kept: builds of contexts that have no lasting name, as those that the API is sent, make a
+// new one each. historySpare is by how many there may be more before some are dropped.
+const (
+	keptHistories = 1000
+	historySpare  = 100
+)
 
 // stepRow is one step of the last build.
 type stepRow struct {
@@ -112,45 +125,94 @@ func (c *Cache) last(key string) *history {
 
 // keep replaces the history, and the lists of files that it needs.
 func (c *Cache) keep(key string, h *history, lists map[string][]byte) {
-	needed := map[string]bool{}
-	for _, s := range h.Steps {
-		for _, p := range s.Parts {
-			needed[p.Value] = true
-		}
-	}
+	needed := h.values()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.history) > 1000 {
+	var stale []string
+	if old := c.history[key]; old != nil {
+		for name := range old.values() {
+			if !needed[name] {
+				stale = append(stale, name)
+			}
+		}
+	}
+	if len(c.history) > keptHistories {
 		clear(c.history)
 	}
+	h.At = time.Now().Unix()
 	c.history[key] = h
 	maps.DeleteFunc(lists, func(_ string, packed []byte) bool { return packed == nil })
 	for name, packed := range lists {
 		c.lists = append(c.lists, namedList{name, packed})
 	}
 	c.lists = c.lists[max(len(c.lists)-recentLists, 0):]
+	c.keeps++
+	trim := c.keeps%historySpare == 1 // The first time for those of daemons before.
 	c.later(func(tx *db.Tx) error {
-		var stale []string
-		if len(lists) > 0 {
-			if err := filesTable.Each(tx, func(name string, l *fileList) error {
-				if l.Owner == key && !needed[name] {
-					stale = append(stale, name)
-				}
-				return nil
-			}); err != nil {
-				return err
-			}
-		}
-		for _, name := range stale {
-			if err := filesTable.Delete(tx, name); err != nil {
-				return err
-			}
+		if err := dropLists(tx, stale, map[string]bool{key: true}); err != nil {
+			return err
 		}
 		for name, packed := range lists {
 			if err := filesTable.Put(tx, name, &fileList{Packed: packed, Owner: key}); err != nil {
 				return err
 			}
 		}
-		return historyTable.Put(tx, key, h)
+		if err := historyTable.Put(tx, key, h); err != nil || !trim {
+			return err
+		}
+		return trimHistories(tx)
 	})
+}
+
+// values are those of all parts of all steps: among them the names of lists of files.
+func (h *history) values() map[string]bool {
+	all := map[string]bool{}
+	for _, s := range h.Steps {
+		for _, p := range s.Parts {
+			all[p.Value] = true
+		}
+	}
+	return all
+}
+
+// dropLists deletes those of the lists that belong to some histories.
+func dropLists(tx *db.Tx, names []string, owners map[string]bool) error {
+	for _, name := range names {
+		l, err := filesTable.Get(tx, name)
+		if errdefs.IsNotFound(err) || err == nil && !owners[l.Owner] {
+			continue // No list, or the same one of another build.
+		}
+		if err != nil {
+			return err
+		}
+		if err := filesTable.Delete(tx, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// trimHistories drops the oldest histories above the number that is kept, and their lists.
+func trimHistories(tx *db.Tx) error {
+	type row struct {
+		key string
+		h   *history
+	}
+	var all []row
+	if err := historyTable.Each(tx, func(key string, h *history) error {
+		all = append(all, row{key, h})
+		return nil
+	}); err != nil || len(all) <= keptHistories {
+		return err
+	}
+	slices.SortFunc(all, func(a, b row) int { return cmp.Compare(a.h.At, b.h.At) })
+	gone, lists := map[string]bool{}, map[string]bool{}
+	for _, r := range all[:len(all)-keptHistories] {
+		gone[r.key] = true
+		maps.Copy(lists, r.h.values())
+		if err := historyTable.Delete(tx, r.key); err != nil {
+			return err
+		}
+	}
+	return dropLists(tx, slices.Collect(maps.Keys(lists)), gone)
 }

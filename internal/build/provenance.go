@@ -91,6 +91,37 @@ func (j *job) prove(o *provenanceOptions, ref *Reference) (attestation, error) {
 	return a, err
 }
 
+// provenances are the statements of how all results came to be, whatever was asked for the image.
+func (j *job) provenances(res *gwclient.Result) (map[string]Provenance, error) {
+	o, err := wantedProvenance(j.req.Attrs)
+	if err != nil {
+		return nil, err
+	}
+	all := provenanceOptions{version: provenancetypes.ProvenanceSLSA1}
+	if o != nil {
+		all.builder, all.reproducible = o.builder, o.reproducible
+	}
+	made := map[string]Provenance{}
+	add := func(platform string, ref gwclient.Reference) error {
+		own, ok := ref.(*Reference)
+		if !ok || own == nil {
+			return nil
+		}
+		a, err := j.prove(&all, own)
+		made[platform] = Provenance{a.PredicateType, a.Predicate}
+		return err
+	}
+	if err := add("", res.Ref); err != nil {
+		return nil, err
+	}
+	for platform, ref := range res.Refs {
+		if err := add(platform, ref); err != nil {
+			return nil, err
+		}
+	}
+	return made, nil
+}
+
 // graphOf gives BuildKit's library the one thing that it wants of a result.
 type graphOf struct {
 	solver.ResultProxy

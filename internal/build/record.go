@@ -66,6 +66,7 @@ type Cache struct {
 	layers  map[digest.Digest]int // how many records need a layer
 	history map[string]*history   // read or written since Open
 	content map[string]digest.Digest
+	keeps   int // how often a history was kept since Open
 	lists   []namedList
 	dirty   []func(*db.Tx) error
 	closed  bool

@@ -36,6 +36,8 @@ type Request struct {
 	Entitlements []string
 	// Internal builds are made by tools for their own needs: they do not count in what is remembered for explanations.
 	Internal bool
+	// Record wants the provenance of the results in the response, for a history of builds.
+	Record bool
 }
 
 // Export is one thing to make of the result.
@@ -120,6 +122,15 @@ type Response struct {
 	// Metadata is the frontend's own result, such as "result.json" and "result.txt" of --check; the keys of subrequests.
 	Metadata map[string][]byte
 	Summary  Summary
+	// Provenance says how each result came to be, by its platform; a single result has none. It is there if the request wants
+	// a record.
+	Provenance map[string]Provenance
+}
+
+// Provenance is the predicate of a statement, and what kind it is of.
+type Provenance struct {
+	PredicateType string
+	Predicate     []byte
 }
 
 // Summary is one build in short.

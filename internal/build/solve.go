@@ -33,6 +33,12 @@ func (j *job) build(f Gateway) (*Response, error) {
 		j.remember(false)
 		return nil, err
 	}
+	if j.req.Record {
+		if resp.Provenance, err = j.provenances(res); err != nil {
+			j.remember(false)
+			return nil, err
+		}
+	}
 	resp.Summary = j.remember(true)
 	return resp, nil
 }

@@ -1,6 +1,7 @@
 package buildkit
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -170,7 +171,8 @@ type blobs interface {
 // content serves blobs, read only.
 type content struct {
 	contentapi.UnimplementedContentServer
-	blobs blobs
+	blobs blobs // may be nil
+	jobs  *jobs // whose records are blobs, too
 }
 
 // Info implements the content service.
@@ -186,6 +188,12 @@ func (c *content) open(ctx context.Context, blob string) (io.ReadCloser, int64, 
 	d, err := digest.Parse(blob)
 	if err != nil {
 		return nil, 0, grpcerrors.WrapCode(err, codes.InvalidArgument)
+	}
+	if raw := c.jobs.blob(d); raw != nil {
+		return io.NopCloser(bytes.NewReader(raw)), int64(len(raw)), nil
+	}
+	if c.blobs == nil {
+		return nil, 0, fmt.Errorf("blob %s: %w", d, errdefs.ErrNotFound)
 	}
 	return c.blobs.Open(ctx, d)
 }

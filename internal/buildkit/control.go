@@ -70,7 +70,7 @@ func (s *Server) request(ctx context.Context, r *control.SolveRequest) (build.Re
 	}
 	req := build.Request{
 		Ref: r.Ref, Frontend: r.Frontend, Attrs: r.FrontendAttrs, Inputs: r.FrontendInputs, Definition: r.Definition,
-		Session: sess, Entitlements: r.Entitlements, Internal: r.Internal,
+		Session: sess, Entitlements: r.Entitlements, Internal: r.Internal, Record: !r.Internal,
 	}
 	for i, e := range r.Exporters {
 		req.Exports = append(req.Exports, build.Export{ID: i, Type: e.GetType(), Attrs: e.GetAttrs()})

@@ -7,10 +7,13 @@ import (
 
 	control "github.com/moby/buildkit/api/services/control"
 	"github.com/moby/buildkit/util/grpcerrors"
+	"github.com/opencontainers/go-digest"
 	rpc "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/kistdev/kist/internal/build"
 )
 
 // record describes a build for `buildx history`.
@@ -28,11 +31,54 @@ func (j *job) record() *control.BuildHistoryRecord {
 	r.CompletedAt = timestamppb.New(j.ended)
 	if j.resp != nil {
 		r.ExporterResponse = j.resp.Exporter
+		addProvenance(r, j.resp.Provenance)
 	}
 	if j.err != nil {
 		r.Error = rpcStatus(j.err)
 	}
 	return r
+}
+
+// predicateType is where clients look for what kind of statement a blob is.
+const predicateType = "in-toto.io/predicate-type"
+
+// addProvenance names the blobs that say how the results came to be.
+func addProvenance(r *control.BuildHistoryRecord, all map[string]build.Provenance) {
+	for platform, p := range all {
+		info := &control.BuildResultInfo{Attestations: []*control.Descriptor{{
+			MediaType: "application/vnd.in-toto+json", Digest: digest.FromBytes(p.Predicate).String(), Size: int64(len(p.Predicate)),
+			Annotations: map[string]string{predicateType: p.PredicateType},
+		}}}
+		if platform == "" {
+			r.Result = info
+			continue
+		}
+		if r.Results == nil {
+			r.Results = make(map[string]*control.BuildResultInfo)
+		}
+		r.Results[platform] = info
+	}
+}
+
+// blob is what a record of a build names; nil if none does.
+func (js *jobs) blob(d digest.Digest) []byte {
+	js.mu.Lock()
+	order := slices.Clone(js.order)
+	js.mu.Unlock()
+	for _, j := range order {
+		j.mu.Lock()
+		resp := j.resp
+		j.mu.Unlock()
+		if resp == nil {
+			continue
+		}
+		for _, p := range resp.Provenance {
+			if digest.FromBytes(p.Predicate) == d {
+				return p.Predicate
+			}
+		}
+	}
+	return nil
 }
 
 // shown are a build's options without the values of build arguments: people put secrets into them.

@@ -110,9 +110,7 @@ func (s *Server) start() {
 	gateway.RegisterLLBBridgeServer(s.grpc, &s.bridges)
 	tracev1.RegisterTraceServiceServer(s.grpc, noTraces{})
 	grpc_health_v1.RegisterHealthServer(s.grpc, health.NewServer())
-	if s.cfg.Blobs != nil {
-		contentapi.RegisterContentServer(s.grpc, &content{blobs: s.cfg.Blobs})
-	}
+	contentapi.RegisterContentServer(s.grpc, &content{blobs: s.cfg.Blobs, jobs: &s.jobs})
 	go func() {
 		if err := s.grpc.Serve(s.in); err != nil && !errors.Is(err, net.ErrClosed) {
 			s.cfg.Log.Error("buildkit's gRPC server ended", "error", err)

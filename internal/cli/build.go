@@ -47,6 +47,8 @@ type buildRun struct {
 	stdin io.Reader
 	// outputs are the files, or directories, that the daemon's streams are written to.
 	outputs map[int]string
+	// layouts are those of them that are unpacked.
+	layouts map[int]bool
 	// call is what is asked instead of a build.
 	call call
 

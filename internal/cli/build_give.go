@@ -145,6 +145,8 @@ func (b *buildRun) receive(s *client.Stream, w *buildmsg.Want) error {
 	switch {
 	case dest == "-":
 		_, err = io.Copy(b.app.out, s.Reader())
+	case b.layouts[w.Index]:
+		err = unpackLayout(s.Reader(), dest)
 	case w.Tree:
 		if err = os.MkdirAll(dest, 0o777); err == nil { //nolint:gosec // as the umask has it
 			_, err = unpackInto(s.Reader(), dest)

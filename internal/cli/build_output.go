@@ -106,16 +106,19 @@ func (b *buildRun) destination(o *buildmsg.Output, dest string) error {
 		b.outputs[i] = dest
 		return nil
 	}
-	if v := o.Attrs["tar"]; o.Type == "oci" && v != "" {
-		if tar, err := strconv.ParseBool(v); err == nil && !tar {
-			return errors.New("tar=false is not served: unpack the archive")
-		}
-	}
 	abs, err := filepath.Abs(dest)
 	if err != nil {
 		return err
 	}
 	b.outputs[i] = abs
+	if asTar, err := strconv.ParseBool(o.Attrs["tar"]); o.Type == "oci" && err == nil && !asTar {
+		delete(o.Attrs, "tar") // The daemon sends an archive in any case; it is unpacked here.
+		if b.layouts == nil {
+			b.layouts = map[int]bool{}
+		}
+		b.layouts[i], o.ToClient = true, true
+		return nil
+	}
 	if b.here() {
 		o.Path = abs
 		return nil

@@ -25,7 +25,7 @@ func completions() map[string]string {
 		"port": "running,", "commit": "container,", "diff": "container,", "export": "container,", "logs": "container,", "rename": "container,",
 		"restart": "container", "rm": "container", "start": "stopped", "unpause": "paused", "update": "container", "wait": "running",
 		"inspect": "container", "create": "image,", "run": "image,", "history": "image,", "push": "image,", "rmi": "image", "save": "image",
-		"tag": "image", "pull": "image,", "images": "repository,",
+		"tag": "image", "pull": "image,", "move": "movable,context", "images": "repository,",
 		"image rm": "image", "image inspect": "image", "image history": "image,", "image tree": "image,",
 		"volume rm": "volume", "volume inspect": "volume", "volume export": "volume,", "volume import": "volume,", "volume create": "",
 		"network rm": "network", "network inspect": "network", "network connect": "network,container", "network disconnect": "network,container",
@@ -136,6 +136,10 @@ func objectNames(cl *client.Client, kind string) []string {
 			for _, i := range *list {
 				names = append(names, imageWords(i.RepoTags, kind == "repository")...)
 			}
+		}
+	case "movable":
+		for _, k := range moveKinds {
+			names = append(names, objectNames(cl, k)...)
 		}
 	case "device":
 		if info, err := client.CallJSON[system.Info](cl, client.Get("/info", nil)); err == nil {

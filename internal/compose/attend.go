@@ -113,6 +113,11 @@ func (s *stack) shown(g *goal, f *upFlags, targets []string) func(string) bool {
 
 // followAll begins to follow the containers of the goal.
 func (a *attendance) followAll() {
+	for _, w := range a.g.wants {
+		for _, r := range w.replicas {
+			a.printer.Expect(r.label(w))
+		}
+	}
 	for _, name := range a.g.order() {
 		w := a.g.wants[name]
 		if w == nil {
@@ -128,14 +133,17 @@ func (a *attendance) followAll() {
 // since is from when on a container's output is shown: from its start, by the daemon's clock, if that was this command's doing;
 // the zero time is from now on.
 func (a *attendance) since(r *replica, w *want) time.Time {
-	if r.now != nil && !r.fresh && r.now.running() && !w.changed {
+	if r.now == nil || r.fresh {
+		return everything
+	}
+	if r.now.running() && !w.changed {
 		return time.Time{}
 	}
 	in, err := a.s.inspect(r.id)
 	if err != nil {
 		return time.Time{} // It has gone; who follows it will see.
 	}
-	return started(in)
+	return output(in)
 }
 
 // follow shows a container's output until it has ended for good.

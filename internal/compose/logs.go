@@ -116,8 +116,8 @@ func (s *stack) logsOf(c *found, q url.Values, src *screen.Source) error {
 		return nil //nolint:nilerr // It has gone: there is no more to follow.
 	}
 	since := time.Time{}
-	if t := started(in); t.After(before) {
-		since = t
+	if started(in).After(before) {
+		since = output(in)
 	}
 	s.followContainer(c.ID, since, src, true, q.Get("timestamps") != "")
 	return nil
@@ -165,7 +165,7 @@ func (s *stack) followContainer(id string, since time.Time, src *screen.Source, 
 		// Of its next start everything is shown, of one that was seen already only what comes.
 		since = time.Time{}
 		if t := started(in); t.After(last) {
-			since, last = t, t
+			since, last = output(in), t
 		}
 	}
 }
@@ -193,6 +193,23 @@ func started(in *container.InspectResponse) time.Time {
 	t, err := time.Parse(time.RFC3339Nano, in.State.StartedAt)
 	if err != nil {
 		return time.Time{}
+	}
+	return t
+}
+
+// everything is a time before all logs.
+var everything = time.Unix(1, 0)
+
+// output is from when on a container's log is that of its last start: from the end before it. The time of the start is no use, as
+// it is taken when the program may have printed already.
+func output(in *container.InspectResponse) time.Time {
+	if in == nil || in.State == nil || !in.State.Running {
+		// Of one that has ended, the end that is known is the last one.
+		return started(in).Add(-time.Second)
+	}
+	t, err := time.Parse(time.RFC3339Nano, in.State.FinishedAt)
+	if err != nil || t.Before(everything) {
+		return everything
 	}
 	return t
 }

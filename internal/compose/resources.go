@@ -21,19 +21,43 @@ import (
 	"github.com/kistdev/kist/internal/typo"
 )
 
+// resources are the networks and volumes that there are, everybody's.
+type resources struct {
+	networks []network.Summary
+	volumes  map[string]volume.Volume
+}
+
+// resources looks them up.
+func (s *stack) resources(p *types.Project) (there resources, err error) {
+	err = together(func() (err error) {
+		there.networks, err = list[network.Summary](s.cl, "/networks", nil)
+		return err
+	}, func() error {
+		if len(p.Volumes) == 0 {
+			return nil
+		}
+		r, err := client.CallJSON[volume.ListResponse](s.cl, client.Get("/volumes", nil))
+		if err != nil {
+			return err
+		}
+		there.volumes = map[string]volume.Volume{}
+		for _, v := range r.Volumes {
+			there.volumes[v.Name] = v
+		}
+		return nil
+	})
+	return there, err
+}
+
 // ensureNetworks makes the networks that are missing, and returns the ids of all by key.
-func (s *stack) ensureNetworks(p *types.Project) (map[string]string, error) {
-	existing, err := list[network.Summary](s.cl, "/networks", nil)
-	if err != nil {
-		return nil, err
-	}
+func (s *stack) ensureNetworks(p *types.Project, existing []network.Summary) (map[string]string, error) {
 	keys := slices.Sorted(maps.Keys(p.Networks))
 	ids := make([]string, len(keys))
 	index := make(map[string]int, len(keys))
 	for i, k := range keys {
 		index[k] = i
 	}
-	err = each(s, keys, func(key string) (err error) {
+	err := each(s, keys, func(key string) (err error) {
 		ids[index[key]], err = s.ensureNetwork(p, key, existing)
 		return err
 	})
@@ -109,18 +133,7 @@ func (s *stack) dropNetwork(id, name string) error {
 }
 
 // ensureVolumes makes the volumes that are missing.
-func (s *stack) ensureVolumes(p *types.Project) error {
-	if len(p.Volumes) == 0 {
-		return nil
-	}
-	r, err := client.CallJSON[volume.ListResponse](s.cl, client.Get("/volumes", nil))
-	if err != nil {
-		return err
-	}
-	existing := map[string]volume.Volume{}
-	for _, v := range r.Volumes {
-		existing[v.Name] = v
-	}
+func (s *stack) ensureVolumes(p *types.Project, existing map[string]volume.Volume) error {
 	return each(s, slices.Sorted(maps.Keys(p.Volumes)), func(key string) error { return s.ensureVolume(p, key, existing) })
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/compose-spec/compose-go/v2/types"
@@ -250,20 +251,35 @@ func scaled(p *types.Project, list []string) (*types.Project, error) {
 }
 
 // prepare has images, networks and volumes ready, and looks up what containers there are.
-func (s *stack) prepare(g *goal, f *upFlags) (err error) {
-	if g.images, err = s.ensureImages(g.p, f.images); err != nil {
+func (s *stack) prepare(g *goal, f *upFlags) error {
+	var there resources
+	err := together(
+		func() (err error) { g.images, err = s.ensureImages(g.p, f.images); return err },
+		func() (err error) { there, err = s.resources(g.p); return err },
+	)
+	if err != nil {
 		return err
 	}
-	if g.networks, err = s.ensureNetworks(g.p); err != nil {
-		return err
-	}
-	if err := s.ensureVolumes(g.p); err != nil {
-		return err
-	}
-	if g.present, err = s.containers(); err != nil {
+	err = together(
+		func() (err error) { g.networks, err = s.ensureNetworks(g.p, there.networks); return err },
+		func() error { return s.ensureVolumes(g.p, there.volumes) },
+		func() (err error) { g.present, err = s.containers(); return err },
+	)
+	if err != nil {
 		return err
 	}
 	return s.orphans(g, f.removeOrphans)
+}
+
+// together does several things at the same time, and returns all failures.
+func together(all ...func() error) error {
+	errs := make([]error, len(all))
+	var wg sync.WaitGroup
+	for i, do := range all {
+		wg.Go(func() { errs[i] = do() })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 // orphans tells of containers of services that the file no longer has, or removes them.

@@ -37,8 +37,8 @@ func parsePackage(raw []byte) (*Package, error) {
 		return nil, err
 	}
 	p := NewPackage(f)
-	if !goodName(p.Name) || !goodVersion(p.Version) {
-		return nil, fmt.Errorf("list of packages: package %q, version %q: %w", p.Name, p.Version, errdefs.ErrInvalidArgument)
+	if !goodName(p.Name) || !goodVersion(p.Version) || !GoodArch(p.Arch) {
+		return nil, fmt.Errorf("list of packages: package %q, version %q, architecture %q: %w", p.Name, p.Version, p.Arch, errdefs.ErrInvalidArgument)
 	}
 	p.Filename = path.Clean(f.Get("Filename"))
 	if !CleanPath(p.Filename) {

@@ -127,7 +127,7 @@ func daemon(_ context.Context, h *host) []Finding {
 	if err := exec(); err != nil {
 		list = append(list, fail("programs", err.Error(), "install kist and kistd into one directory"))
 	}
-	return append(list, logErrors("log", client.Roots{Data: h.DataRoot}.Log()))
+	return append(list, logErrors(client.Roots{Data: h.DataRoot}.Log()))
 }
 
 func pidText(pid int) string {
@@ -174,7 +174,8 @@ const (
 )
 
 // logErrors finds the errors of the last day in a log.
-func logErrors(name, path string) Finding {
+func logErrors(path string) Finding {
+	const name = "log"
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return ok(name, "there is no "+path+": nothing was started by a command yet, or another service keeps its log")
@@ -259,5 +260,5 @@ func keeper(_ context.Context, h *host) []Finding {
 	default:
 		list = append(list, fail("process", fmt.Sprintf("there are %d", len(own)), "less "+filepath.Join(filepath.Dir(path), "keeper.log")))
 	}
-	return append(list, logErrors("log", filepath.Join(filepath.Dir(path), "keeper.log")))
+	return append(list, logErrors(filepath.Join(filepath.Dir(path), "keeper.log")))
 }

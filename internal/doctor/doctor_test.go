@@ -108,11 +108,11 @@ func TestLogErrors(t *testing.T) {
 		if err := os.WriteFile(path, []byte(tc.log), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if f := logErrors("log", path); f.State != tc.state || !strings.Contains(f.Text, tc.text) {
+		if f := logErrors(path); f.State != tc.state || !strings.Contains(f.Text, tc.text) {
 			t.Errorf("%q: %+v", tc.log, f)
 		}
 	}
-	if f := logErrors("log", path+".none"); f.State != OK {
+	if f := logErrors(path + ".none"); f.State != OK {
 		t.Errorf("%+v", f)
 	}
 }

@@ -92,17 +92,17 @@ func (e *Engine) ExecStart(ctx context.Context, id string, o ExecStartOptions) e
 	if !o.Detach {
 		s, err := o.Hijack(r.Tty)
 		if err != nil {
-			x.fail(128)
+			e.execs.end(x, 128)
 			return err
 		}
 		// Attach gives s.File away; a failure is told on a descriptor of our own.
 		if stream, err = duplicate(s.File); err != nil {
-			x.fail(128)
+			e.execs.end(x, 128)
 			return errors.Join(err, s.File.Close())
 		}
 		defer func() { _ = stream.Close() }()
 		if err := e.attachExec(ctx, x, s); err != nil {
-			x.fail(128)
+			e.execs.end(x, 128)
 			tellFailure(stream, o.words(err), r.Tty)
 			return errors.Join(err, s.File.Close())
 		}
@@ -113,7 +113,7 @@ func (e *Engine) ExecStart(ctx context.Context, id string, o ExecStartOptions) e
 	if err == nil {
 		return nil
 	}
-	x.fail(execCodeOf(err))
+	e.execs.end(x, execCodeOf(err))
 	if stream != nil {
 		tellFailure(stream, o.words(err), r.Tty)
 	}
@@ -242,7 +242,7 @@ func alone(h *docker.HostConfig) *docker.HostConfig {
 // execEnded notes the end of an exec, and has the keeper forget it.
 func (e *Engine) execEnded(ctx context.Context, end task.Exit) error {
 	if x := e.execs.get(end.ExecID); x != nil {
-		x.ended(end.Code)
+		e.execs.end(x, end.Code)
 		if !x.quiet {
 			e.emit(x.c, events.ActionExecDie, map[string]string{"execID": x.id, "exitCode": strconv.Itoa(end.Code)})
 		}

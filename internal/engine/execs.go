@@ -15,32 +15,54 @@ import (
 
 // execs are the further processes of all containers. They live in memory only: their clients do not outlive a daemon.
 type execs struct {
-	mu   sync.Mutex // guards byID
-	byID map[string]*execution
+	mu    sync.Mutex // guards what follows
+	byID  map[string]*execution
+	open  map[string]*execution // those that have not ended, by id
+	ended []*execution          // in the order in which they did
 }
 
-// execKept is how long an exec that has ended can be inspected.
-const execKept = 5 * time.Minute
+// An exec that has ended can be inspected for a while, if not too many have ended since.
+const (
+	execKept  = 5 * time.Minute
+	execsKept = 1024
+)
 
-func newExecs() *execs { return &execs{byID: map[string]*execution{}} }
+func newExecs() *execs {
+	return &execs{byID: map[string]*execution{}, open: map[string]*execution{}}
+}
 
 // add enters an exec, and forgets those that ended long ago.
 func (r *execs) add(x *execution) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
-	for id, old := range r.byID {
-		if old.stale(now) {
-			delete(r.byID, id)
-		}
+	for len(r.ended) > 0 && (len(r.ended) > execsKept || now.Sub(r.ended[0].endAt) > execKept) {
+		delete(r.byID, r.ended[0].id)
+		r.ended[0] = nil
+		r.ended = r.ended[1:]
 	}
-	r.byID[x.id] = x
+	r.byID[x.id], r.open[x.id] = x, x
+}
+
+// end notes the end of an exec.
+func (r *execs) end(x *execution, code int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	x.end(code)
+	if r.open[x.id] != x {
+		return
+	}
+	delete(r.open, x.id)
+	if !x.quiet { // Nobody knows those by their ids.
+		r.ended = append(r.ended, x)
+	}
 }
 
 func (r *execs) remove(x *execution) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.byID, x.id)
+	delete(r.open, x.id)
 }
 
 func (r *execs) get(id string) *execution {
@@ -77,8 +99,8 @@ func (r *execs) of(container string) []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var ids []string
-	for id, x := range r.byID {
-		if x.c.id == container && !x.quiet && !x.over() {
+	for id, x := range r.open {
+		if x.c.id == container && !x.quiet {
 			ids = append(ids, id)
 		}
 	}
@@ -90,9 +112,10 @@ func (r *execs) of(container string) []string {
 func (r *execs) drop(container string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for id, x := range r.byID {
+	for id, x := range r.open {
 		if x.c.id == container && !x.begun() {
 			delete(r.byID, id)
+			delete(r.open, id)
 		}
 	}
 }
@@ -145,7 +168,7 @@ func (x *execution) started(pid int) {
 	}
 }
 
-func (x *execution) ended(code int) {
+func (x *execution) end(code int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.stage == finished || x.done == nil {
@@ -158,9 +181,6 @@ func (x *execution) ended(code int) {
 	close(x.done)
 }
 
-// fail ends an exec whose process never was.
-func (x *execution) fail(code int) { x.ended(code) }
-
 func (x *execution) begun() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -171,18 +191,6 @@ func (x *execution) running() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.stage == active
-}
-
-func (x *execution) over() bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.stage == finished
-}
-
-func (x *execution) stale(now time.Time) bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.stage == finished && now.Sub(x.endAt) > execKept
 }
 
 // settle waits a moment for a process that is being started, and for the word about the end of one that is gone: a

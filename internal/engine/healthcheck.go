@@ -65,7 +65,7 @@ func (e *Engine) capture(ctx context.Context, c *container, command []string, li
 		return 0, "", err
 	}
 	if err := e.runExec(ctx, x, e.execProcess(x.c, x.request)); err != nil {
-		x.fail(exitCodeOf(err))
+		e.execs.end(x, exitCodeOf(err))
 		return 0, "", errors.Join(err, e.tasks.DeleteExec(ctx, c.id, x.id))
 	}
 	output := make(chan string, 1)

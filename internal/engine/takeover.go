@@ -107,8 +107,10 @@ func (e *Engine) redrawn(c *container, has network.Taken, ports func(dockernet.P
 	}
 	c.change(func(s *state) {
 		s.Ports = has.Ports
-		s.Networks = maps.Clone(s.Networks)
-		maps.Copy(s.Networks, has.Networks)
+		next := map[string]*dockernet.EndpointSettings{}
+		maps.Copy(next, s.Networks)
+		maps.Copy(next, has.Networks)
+		s.Networks = next
 	})
 	return e.redefine(c, &changed)
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	goruntime "runtime"
 	"strconv"
+	"sync"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -36,35 +37,81 @@ func (h *hooks) insideHooks(ctx context.Context) error {
 		return fmt.Errorf("bundle for hooks: %w", err)
 	}
 	done := make(chan error, 1)
-	go spoilThread(func() { done <- h.inside(ctx, bundle) })
+	apart() <- func() (clean bool) {
+		home, err := openHome()
+		if err != nil {
+			done <- err
+			return true
+		}
+		err = h.inside(ctx, bundle, home["mnt"])
+		back := home.enter()
+		done <- errors.Join(err, back)
+		return back == nil
+	}
 	return errors.Join(<-done, os.Remove(bundle))
 }
 
-// spoilThread runs fn on a thread that is not used again, in whatever namespaces fn leaves it: it ends with the goroutine that
-// calls this. Only the process's first thread would not end, and is what others see as the process: it is kept out.
-func spoilThread(fn func()) {
-	goruntime.LockOSThread() // never unlocked
-	if unix.Gettid() != unix.Getpid() {
-		fn()
+// home are the namespaces of the runtime, by their names in /proc.
+type home map[string]*os.File
+
+var homeKinds = map[string]int{"mnt": unix.CLONE_NEWNS, "net": unix.CLONE_NEWNET, "uts": unix.CLONE_NEWUTS, "ipc": unix.CLONE_NEWIPC}
+
+func openHome() (home, error) {
+	h := home{}
+	for name := range homeKinds {
+		f, err := openNS("thread-self", name)
+		if err != nil {
+			for _, f := range h {
+				_ = f.Close()
+			}
+			return nil, err
+		}
+		h[name] = f
+	}
+	return h, nil
+}
+
+// enter moves this thread back.
+func (h home) enter() error {
+	var errs []error
+	for name, f := range h {
+		errs = append(errs, enterNS(f, homeKinds[name]), f.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// apart takes work that leaves the runtime's namespaces, for a thread of its own. The work says whether it has come back.
+//
+// That thread never ends: the end of a thread would kill the processes that it has made and that still wait to be started
+// (PR_SET_PDEATHSIG). It is not the process's first one, whose namespaces others take for the process's.
+var apart = sync.OnceValue(func() chan<- func() bool {
+	work := make(chan func() bool)
+	go serveApart(work, nil)
+	return work
+})
+
+func serveApart(work chan func() bool, begun chan<- struct{}) {
+	goruntime.LockOSThread() // never unlocked, but for the first thread
+	if unix.Gettid() == unix.Getpid() {
+		other := make(chan struct{})
+		go serveApart(work, other)
+		<-other
+		goruntime.UnlockOSThread()
 		return
 	}
-	defer goruntime.UnlockOSThread()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		goruntime.LockOSThread() // another one, as the first is taken; never unlocked
-		fn()
-	}()
-	<-done
+	if begun != nil {
+		close(begun)
+	}
+	for do := range work {
+		if !do() {
+			go serveApart(work, nil)
+			select {} // lost in other namespaces
+		}
+	}
 }
 
 // inside moves this thread into a mount namespace with both file systems, and runs the hooks from there.
-func (h *hooks) inside(ctx context.Context, bundle string) error {
-	host, err := openNS("thread-self", "mnt")
-	if err != nil {
-		return err
-	}
-	defer host.Close()
+func (h *hooks) inside(ctx context.Context, bundle string, host *os.File) error {
 	own, err := openNS(strconv.Itoa(h.state.Pid), "mnt")
 	if err != nil {
 		return err
@@ -84,10 +131,10 @@ func (h *hooks) inside(ctx context.Context, bundle string) error {
 	if err := h.bundle(bundle, tree); err != nil {
 		return err
 	}
-	for name, kind := range map[string]int{"net": unix.CLONE_NEWNET, "uts": unix.CLONE_NEWUTS, "ipc": unix.CLONE_NEWIPC} {
+	for _, name := range []string{"net", "uts", "ipc"} {
 		ns, err := openNS(strconv.Itoa(h.state.Pid), name)
 		if err == nil {
-			err = errors.Join(enterNS(ns, kind), ns.Close())
+			err = errors.Join(enterNS(ns, homeKinds[name]), ns.Close())
 		}
 		if err != nil {
 			return err

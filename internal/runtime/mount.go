@@ -174,7 +174,7 @@ func (c *compiler) target(dest string, file, strict, adopt bool, mnt slot) slot 
 		resolve |= unix.RESOLVE_NO_SYMLINKS
 	}
 	openat := func(name string, how arg, into slot) *op {
-		return c.c.call(unix.SYS_OPENAT2, c.root.arg(), c.str(name).arg(), how, imm(howSize)).into(into).
+		return c.c.openat2(c.root.arg(), c.str(name).arg(), how, imm(howSize)).into(into).
 			at("open mount target", dest)
 	}
 	how := c.openHow(unix.O_PATH, 0, resolve)

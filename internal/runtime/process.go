@@ -216,7 +216,7 @@ func (c *compiler) newWorkdir(p *specs.Process) {
 }
 
 func (c *compiler) openWorkdir(p *specs.Process, dir slot) *op {
-	return c.c.call(unix.SYS_OPENAT2, imm(unix.AT_FDCWD), c.str(path.Clean(p.Cwd)).arg(),
+	return c.c.openat2(imm(unix.AT_FDCWD), c.str(path.Clean(p.Cwd)).arg(),
 		c.openHow(unix.O_PATH|unix.O_DIRECTORY, 0, unix.RESOLVE_NO_MAGICLINKS), imm(howSize)).into(dir).at("chdir", p.Cwd)
 }
 

@@ -132,6 +132,14 @@ func (s *section) target(l label, index int) int {
 	return int(s.labels[l])
 }
 
+// openat2 is call(SYS_OPENAT2) that is repeated while the kernel says that it must be: a rename or mount anywhere came between, and
+// it cannot vouch for a ".." (openat2(2), EAGAIN).
+func (s *section) openat2(args ...arg) *op {
+	again := s.label()
+	s.bind(again)
+	return s.call(unix.SYS_OPENAT2, args...).on(unix.EAGAIN, again)
+}
+
 // assistKind is what a child asks its parent for.
 type assistKind uint32
 

@@ -54,7 +54,7 @@ func (c *compiler) openMask(p string, into slot) {
 
 // openProtected opens a path inside of the root; what is not there needs no protection.
 func (c *compiler) openProtected(p string, into slot, missing label) {
-	c.c.call(unix.SYS_OPENAT2, c.root.arg(), c.str(path.Clean(p)).arg(), c.openHow(unix.O_PATH, 0, insideRoot), imm(howSize)).
+	c.c.openat2(c.root.arg(), c.str(path.Clean(p)).arg(), c.openHow(unix.O_PATH, 0, insideRoot), imm(howSize)).
 		into(into).on(unix.ENOENT, missing).on(unix.ENOTDIR, missing).at("open", p)
 }
 
@@ -99,7 +99,7 @@ func (c *compiler) procfs() slot {
 func (c *compiler) writeProc(name, value, step string) {
 	f := c.slot()
 	how := c.openHow(unix.O_WRONLY, 0, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_XDEV|unix.RESOLVE_NO_MAGICLINKS)
-	c.c.call(unix.SYS_OPENAT2, c.procfs().arg(), c.str(name).arg(), how, imm(howSize)).into(f).at(step, "/proc/"+name)
+	c.c.openat2(c.procfs().arg(), c.str(name).arg(), how, imm(howSize)).into(f).at(step, "/proc/"+name)
 	c.c.call(unix.SYS_WRITE, f.arg(), c.str(value).arg(), imm(len(value))).at(step, "/proc/"+name)
 }
 

@@ -3,9 +3,17 @@ package serve
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -13,6 +21,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -511,4 +520,47 @@ func TestByteRange(t *testing.T) {
 			t.Errorf("%q: %s, want %s", field, got, want)
 		}
 	}
+}
+
+func TestTLS(t *testing.T) {
+	cert, key := selfSigned(t)
+	b := newBench(t, servemsg.Request{Cert: cert, Key: key})
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(cert)
+	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true}
+	defer tr.CloseIdleConnections()
+	resp, err := (&http.Client{Transport: tr}).Get("https://" + b.Address() + "/v2/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != 200 || !b.TLS() {
+		t.Error(resp.Status)
+	}
+	if _, err := Listen(b.store, Options{Request: servemsg.Request{Address: "127.0.0.1:0", Cert: cert}}); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("a certificate without its key: %v", err)
+	}
+	if _, err := Listen(b.store, Options{Request: servemsg.Request{Address: b.Address()}}); !errdefs.IsConflict(err) {
+		t.Errorf("an address that is taken: %v", err)
+	}
+}
+
+func selfSigned(t *testing.T) (cert, key []byte) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+	}
+	raw, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalECPrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw}), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der})
 }

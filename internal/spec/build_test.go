@@ -2,7 +2,6 @@ package spec
 
 import (
 	"encoding/json"
-	"errors"
 	"flag"
 	"os"
 	"path/filepath"
@@ -217,11 +216,6 @@ func TestRefusals(t *testing.T) {
 		if !errdefs.IsInvalidArgument(err) {
 			t.Errorf("%v is not an invalid argument", err)
 		}
-	}
-	in := base()
-	in.HostConfig.DeviceRequests = []container.DeviceRequest{{Count: -1, Capabilities: [][]string{{"gpu"}}}}
-	if _, _, err := Build(in); !errors.Is(err, errdefs.ErrNotImplemented) || !strings.Contains(err.Error(), "gpu") {
-		t.Errorf("gpus: %v", err)
 	}
 }
 

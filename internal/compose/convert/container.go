@@ -95,6 +95,8 @@ func refused(s *types.ServiceConfig) error {
 		return not("models")
 	case s.CredentialSpec != nil:
 		return not("credential_spec")
+	case s.UseAPISocket:
+		return not("use_api_socket")
 	}
 	return nil
 }

@@ -33,6 +33,15 @@ type Source struct {
 // longestName is how wide the names may get.
 const longestName = 40
 
+// Expect makes room for names that are to come.
+func (p *Printer) Expect(names ...string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, n := range names {
+		p.width = max(p.width, min(len(n), longestName))
+	}
+}
+
 // Source makes the writer of a container.
 func (p *Printer) Source(name string) *Source {
 	p.mu.Lock()

@@ -1,0 +1,98 @@
+package test
+
+import (
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/kistdev/kist/internal/testbed"
+)
+
+// buildahReads are the recipes that buildah reads in the way of Debian's version, and can build without a network of its own.
+var buildahReads = map[string]bool{
+	"go": true, "python": true, "node": true, "cross": true, "onbuild": true, "healthcheck": true, "sixty": true,
+}
+
+// buildah is a host with buildah, which has no daemon.
+type buildah struct {
+	host   *testbed.Host
+	mirror string
+	loaded map[string]bool
+}
+
+// do runs buildah. In these hosts it can isolate by chroot only.
+func (b *buildah) do(t *testing.T, args ...string) {
+	t.Helper()
+	all := append([]string{"--root", filepath.Join(b.host.Dir, "buildah"), "--runroot", filepath.Join(b.host.Dir, "buildah-run")}, args...)
+	if out, err := b.host.Try("buildah", all...); err != nil {
+		t.Fatalf("buildah %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+}
+
+// build builds a recipe and takes the image apart.
+func (b *buildah) build(t *testing.T, r recipe) *flat {
+	t.Helper()
+	for _, base := range r.base {
+		if !b.loaded[base.Name] {
+			b.do(t, "pull", "-q", "docker-archive:"+base.MustArchive(t))
+			b.loaded[base.Name] = true
+		}
+	}
+	dir, err := filepath.Abs(filepath.Join("testdata", "dockerfiles", r.name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bud := []string{"bud", "-q", "--isolation", "chroot", "--pull-never", "--format", "docker", "--identity-label=false", "--add-host", "mirror:127.0.0.1"}
+	if r.before != "" {
+		b.do(t, append(bud, "-t", "platform", "-f", filepath.Join(dir, r.before), dir)...)
+	}
+	args := append(bud, "-t", "corpus/"+r.name)
+	for _, a := range r.build {
+		args = append(args, strings.ReplaceAll(a, "{mirror}", b.mirror))
+	}
+	b.do(t, append(args, dir)...)
+	file := filepath.Join(b.host.Dir, r.name+".tar")
+	b.do(t, "push", "-q", "corpus/"+r.name, "docker-archive:"+file+":corpus/"+r.name)
+	f, err := flatten(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// TestDockerfilesBuildah compares what kist makes of the Dockerfiles with what buildah makes of them.
+func TestDockerfilesBuildah(t *testing.T) {
+	if testing.Short() {
+		t.Skip("skip: -short")
+	}
+	if _, err := exec.LookPath("buildah"); err != nil {
+		t.Skip("skip: buildah is not installed")
+	}
+	kist := newBuilder(t, "kist")
+	b := &buildah{host: testbed.NewHost(t), loaded: map[string]bool{}}
+	answers, _ := mirror(t)
+	b.mirror = "mirror:" + serve(t, b.host, answers)
+	for _, r := range recipes {
+		if !buildahReads[r.name] {
+			continue
+		}
+		t.Run(r.name, func(t *testing.T) {
+			if err := kist.lacks[r.name]; err != nil {
+				t.Skipf("skip: %v", err)
+			}
+			mine, theirs := kist.save(t, kist.build(t, r)), b.build(t, r)
+			for _, p := range r.points {
+				delete(theirs.files, p)
+			}
+			if diff := cmp.Diff(theirs.files, mine.files); diff != "" {
+				t.Errorf("files (-buildah +kist):\n%s", diff)
+			}
+			if diff := cmp.Diff(theirs.config, mine.config); diff != "" {
+				t.Errorf("configuration (-buildah +kist):\n%s", diff)
+			}
+		})
+	}
+}
