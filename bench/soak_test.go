@@ -10,7 +10,7 @@ import (
 )
 
 // soakTime is how long the soak goes on for.
-const soakTime = 150 * time.Second
+const soakTime = 10 * time.Minute
 
 // TestSoak asks kist for days' worth of calls in ten minutes, and prints what daemon and keeper hold at the beginning, every
 // twentieth of a day, and at the end. Unlike the measurements it asserts: that they hold no more goroutines and descriptors at the end

@@ -135,7 +135,7 @@ func (p program) terminals(ctx context.Context) {
 
 func (p program) someLogs(ctx context.Context) {
 	t := p.t
-	id := p.up(ctx, &container.Config{Cmd: []string{"sh", "-c", "echo one; sleep 0.3; echo two; echo bad >&2"}, Labels: map[string]string{"shown": "yes"}},
+	id := p.up(ctx, &container.Config{Cmd: []string{"sh", "-c", "echo one; sleep 0.3; echo two; sleep 0.1; echo bad >&2"}, Labels: map[string]string{"shown": "yes"}},
 		&container.HostConfig{LogConfig: container.LogConfig{Type: "json-file", Config: map[string]string{"labels": "shown"}}})
 	read := func(o client.ContainerLogsOptions) string {
 		t.Helper()

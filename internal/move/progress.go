@@ -24,7 +24,8 @@ func (s *sending) meter(item, doing string, total int64) *meter {
 
 func (m *meter) add(n int) {
 	m.line.Done += int64(n)
-	if now := time.Now(); now.Sub(m.last) >= tick {
+	// The end is told whenever it comes.
+	if now := time.Now(); now.Sub(m.last) >= tick || m.line.Done == m.line.Total {
 		m.tell(now)
 	}
 }
