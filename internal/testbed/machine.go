@@ -101,8 +101,14 @@ func machineMain() {
 
 func machineBoot() error {
 	for _, m := range []struct{ kind, at string }{
-		{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}, {"tmpfs", "/run"}, {"tmpfs", "/mnt"},
-		{"devpts", "/dev/pts"}, {"tmpfs", "/dev/shm"}, {"cgroup2", "/sys/fs/cgroup"},
+		{"proc", "/proc"},
+		{"sysfs", "/sys"},
+		{"devtmpfs", "/dev"},
+		{"tmpfs", "/run"},
+		{"tmpfs", "/mnt"},
+		{"devpts", "/dev/pts"},
+		{"tmpfs", "/dev/shm"},
+		{"cgroup2", "/sys/fs/cgroup"},
 	} {
 		if strings.HasPrefix(m.at, "/dev/") {
 			_ = os.MkdirAll(m.at, 0o755)
