@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"fmt"
 	"net"
 	"strconv"
 	"sync"
@@ -73,6 +72,6 @@ func TestFlush(t *testing.T) {
 		gone = append(gone, time.Since(begin))
 		time.Sleep(200 * time.Millisecond)
 	}
-	t.Log(fmt.Sprintf("\nflush of the whole ruleset, 30 networks, 10,000 ports, %d connections meanwhile: back after %s, at most %s",
-		asked.Load(), ms(quantile(gone, 0.5)), ms(quantile(gone, 1))))
+	t.Logf("\nflush of the whole ruleset, 30 networks, 10,000 ports, %d connections meanwhile: back after %s, at most %s",
+		asked.Load(), ms(quantile(gone, 0.5)), ms(quantile(gone, 1)))
 }

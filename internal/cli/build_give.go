@@ -149,7 +149,7 @@ func (b *buildRun) receive(s *client.Stream, w *buildmsg.Want) error {
 		err = unpackLayout(s.Reader(), dest)
 	case w.Tree:
 		if err = os.MkdirAll(dest, 0o777); err == nil { //nolint:gosec // as the umask has it
-			_, err = unpackInto(s.Reader(), dest)
+			err = unpackInto(s.Reader(), dest)
 		}
 	default:
 		err = saveTo(dest, io.NopCloser(s.Reader()))

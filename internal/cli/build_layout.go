@@ -28,7 +28,7 @@ func unpackLayout(r io.Reader, dir string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := unpackInto(r, dir); err != nil {
+	if err := unpackInto(r, dir); err != nil {
 		return err
 	}
 	if len(old.Manifests) == 0 {

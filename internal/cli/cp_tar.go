@@ -110,14 +110,15 @@ func unpack(r io.Reader, target string, owners bool) (int64, error) {
 }
 
 // unpackInto writes what an archive holds into a directory that is there.
-func unpackInto(r io.Reader, dir string) (int64, error) {
+func unpackInto(r io.Reader, dir string) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer root.Close()
 	u := &unpacker{root: root, base: ".", prefix: ".", began: true}
-	return u.all(r)
+	_, err = u.all(r)
+	return err
 }
 
 func (u *unpacker) all(r io.Reader) (int64, error) {
