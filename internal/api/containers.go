@@ -64,6 +64,16 @@ func (s *Server) containerList(w http.ResponseWriter, r *request) error {
 }
 
 func (s *Server) containerCreate(w http.ResponseWriter, r *request) error {
+	return s.create(w, r, func(name string, p *ocispec.Platform, req container.CreateRequest, _ []byte) (container.CreateResponse, error) {
+		return s.Containers.Create(r.Context(), name, p, req)
+	})
+}
+
+// create reads a request for a container, sees that the socket may ask for it, and answers with what of makes of it; raw is the
+// request's body.
+func (s *Server) create(
+	w http.ResponseWriter, r *request, of func(name string, p *ocispec.Platform, req container.CreateRequest, raw []byte) (container.CreateResponse, error),
+) error {
 	platform, err := platformOf(r.query().Get("platform"))
 	if err != nil {
 		return err
@@ -79,7 +89,7 @@ func (s *Server) containerCreate(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	resp, err := s.Containers.Create(r.Context(), r.query().Get("name"), platform, req)
+	resp, err := of(r.query().Get("name"), platform, req, raw)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,8 @@ import (
 	"net/http"
 
 	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/kistdev/kist/internal/engine"
 )
@@ -13,32 +15,12 @@ import (
 // containerCreateWithSecrets is create of a container that gets files which exist in memory only. It is an endpoint of its own,
 // because Docker's daemon would pass the secrets over without a word.
 func (s *Server) containerCreateWithSecrets(w http.ResponseWriter, r *request) error {
-	platform, err := platformOf(r.query().Get("platform"))
-	if err != nil {
-		return err
-	}
-	raw, err := r.body(false)
-	if err != nil {
-		return err
-	}
-	req, err := decodeCreate(r.version, raw)
-	if err == nil {
-		err = s.confine(r, &req)
-	}
-	if err != nil {
-		return err
-	}
-	var with struct{ Secrets []engine.Secret }
-	if err := json.Unmarshal(raw, &with); err != nil {
-		// Not the decoder's words: they may hold a part of a value.
-		return fmt.Errorf("invalid JSON in the request: Secrets: %w", errdefs.ErrInvalidArgument)
-	}
-	resp, err := s.Containers.CreateWithSecrets(r.Context(), r.query().Get("name"), platform, req, with.Secrets)
-	if err != nil {
-		return err
-	}
-	if resp.Warnings == nil {
-		resp.Warnings = []string{}
-	}
-	return writeJSON(w, http.StatusCreated, resp)
+	return s.create(w, r, func(name string, p *ocispec.Platform, req container.CreateRequest, raw []byte) (container.CreateResponse, error) {
+		var with struct{ Secrets []engine.Secret }
+		if err := json.Unmarshal(raw, &with); err != nil {
+			// Not the decoder's words: they may hold a part of a value.
+			return container.CreateResponse{}, fmt.Errorf("invalid JSON in the request: Secrets: %w", errdefs.ErrInvalidArgument)
+		}
+		return s.Containers.CreateWithSecrets(r.Context(), name, p, req, with.Secrets)
+	})
 }
