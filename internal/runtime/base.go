@@ -55,12 +55,19 @@ func makeBase() (*os.File, error) {
 	if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS); err != nil {
 		return nil, fmt.Errorf("unshare: %w", err)
 	}
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return nil, fmt.Errorf("make private: %w", err)
-	}
 	ns, err := os.Open("/proc/thread-self/ns/mnt")
 	if err != nil {
 		return nil, err
+	}
+	// In a chroot, "/" is not the namespace's root, and what is mounted over it would not be found by those that enter: to
+	// enter a mount namespace, be it one's own, is to go to its root (setns(2)).
+	err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNS)
+	if err == nil {
+		err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+	}
+	if err != nil {
+		ns.Close()
+		return nil, fmt.Errorf("make private: %w", err)
 	}
 	if err := fillBase(); err != nil {
 		ns.Close()
