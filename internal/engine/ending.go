@@ -71,6 +71,9 @@ func (c *container) intend(in intent) {
 	c.intent = in
 }
 
+// lostText is what is said of an end that nobody saw.
+const lostText = "its exit status is unknown: the keeper had died"
+
 // explainEnd explains the end of a run. It is nil where there is no more to say than the exit code does.
 func explainEnd(d *definition, x task.Exit, in intent) *Ending {
 	end := &Ending{By: "itself"}
@@ -81,7 +84,7 @@ func explainEnd(d *definition, x task.Exit, in intent) *Ending {
 	case x.OOMKilled && x.Code == 128+int(syscall.SIGKILL):
 		outOfMemory(end, d, x)
 	case x.Unknown:
-		*end = *lostEnding("its exit status is unknown: the keeper had died")
+		*end = *lostEnding(lostText)
 	case in.reason == EndUnhealthy:
 		end.Reason, end.By, end.Brief = EndUnhealthy, "health check", "unhealthy"
 		end.Text = "stopped because its health check failed" + in.health

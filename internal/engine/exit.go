@@ -96,6 +96,9 @@ func (e *Engine) ended(ctx context.Context, x task.Exit) error {
 	stop := func(s *state) {
 		s.PID, s.ExitCode, s.OOMKilled, s.Error = 0, x.Code, x.OOMKilled, ""
 		s.End = end
+		if x.Unknown { // No ordinary exit: Docker's clients shall see it, too.
+			s.Error = lostText
+		}
 		s.FinishedAt, s.Networks, s.Ports, s.Cgroup = x.At.UTC(), nil, nil, ""
 		if s.Health != "" {
 			s.Health = "unhealthy"
