@@ -21,6 +21,7 @@ import (
 	"github.com/kistdev/kist/internal/bootmsg"
 	"github.com/kistdev/kist/internal/fault"
 	"github.com/kistdev/kist/internal/runstep"
+	"github.com/kistdev/kist/internal/testbed"
 )
 
 // system is a small distribution.
@@ -193,7 +194,7 @@ func TestHostilePackages(t *testing.T) {
 		"hard link nowhere":    evil(tar.Header{Name: "./h", Typeflag: tar.TypeLink, Linkname: "./etc/none"}),
 		"device":               evil(tar.Header{Name: "./null", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 3}),
 		"no archive":           {name: "evil", raw: []byte("nothing of the kind")},
-		"damaged data":         {name: "evil", raw: ar("debian-binary", "2.0\n", "control.tar.gz", packed(t, "", []tar.Header{file("./control", deb{name: "evil"}.text())}), "data.tar.gz", "\x1f\x8b\x08rubbish")},
+		"damaged data":         {name: "evil", raw: testbed.Ar("debian-binary", "2.0\n", "control.tar.gz", packed(t, "", []tar.Header{file("./control", deb{name: "evil"}.text())}), "data.tar.gz", "\x1f\x8b\x08rubbish")},
 		"another package":      {name: "evil", raw: deb{name: "good"}.build(t)},
 		"control outside":      {name: "evil", control: map[string]string{"../../x": "x"}},
 		"control directory":    {name: "evil", control: map[string]string{"sub/x": "x"}},

@@ -27,6 +27,7 @@ import (
 	"github.com/kistdev/kist/internal/image"
 	"github.com/kistdev/kist/internal/layer"
 	"github.com/kistdev/kist/internal/runstep"
+	"github.com/kistdev/kist/internal/testbed"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -64,7 +65,7 @@ func (d deb) build(t testing.TB) []byte {
 	}
 	suffix := map[string]string{"": ".gz", "zstd": ".zst", "plain": ""}[d.packing]
 	data := append([]tar.Header{{Name: "./", Typeflag: tar.TypeDir, Mode: 0o755}}, d.files...)
-	return ar("debian-binary", "2.0\n", "control.tar"+suffix, packed(t, d.packing, entries), "data.tar"+suffix, packed(t, d.packing, data))
+	return testbed.Ar("debian-binary", "2.0\n", "control.tar"+suffix, packed(t, d.packing, entries), "data.tar"+suffix, packed(t, d.packing, data))
 }
 
 func file(name, content string) tar.Header {
@@ -115,18 +116,6 @@ func gz(raw []byte) string {
 	_, _ = z.Write(raw)
 	_ = z.Close()
 	return b.String()
-}
-
-func ar(members ...string) []byte {
-	var b bytes.Buffer
-	b.WriteString("!<arch>\n")
-	for i := 0; i < len(members); i += 2 {
-		fmt.Fprintf(&b, "%-16s%-12d%-6d%-6d%-8s%-10d`\n%s", members[i], 0, 0, 0, "100644", len(members[i+1]), members[i+1])
-		if len(members[i+1])%2 == 1 {
-			b.WriteByte('\n')
-		}
-	}
-	return b.Bytes()
 }
 
 // mirror is an archive in memory.

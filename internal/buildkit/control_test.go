@@ -25,6 +25,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/kistdev/kist/internal/build"
+	"github.com/kistdev/kist/internal/testbed"
 )
 
 func TestFrontendAtTheClient(t *testing.T) {
@@ -343,7 +344,7 @@ func TestLegacyBuild(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	near, far := socketPair(t)
+	near, far := testbed.SocketPair(t)
 	header := http.Header{"X-Docker-Expose-Session-Uuid": {s.ID()}}
 	_ = near
 	done := make(chan struct{})

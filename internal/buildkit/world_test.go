@@ -3,8 +3,6 @@ package buildkit
 import (
 	"context"
 	"net"
-	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -20,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/kistdev/kist/internal/build"
+	"github.com/kistdev/kist/internal/testbed"
 )
 
 func TestMain(m *testing.M) {
@@ -97,11 +96,11 @@ func newWorld(t *testing.T, f *fakeBuilder) *world {
 	}
 	w := &world{t: t, server: s, builder: f, dir: dir}
 	dial := func(context.Context, string) (net.Conn, error) {
-		near, far := socketPair(t)
+		near, far := testbed.SocketPair(t)
 		return near, s.ServeGRPC(far)
 	}
 	session := func(_ context.Context, _ string, meta map[string][]string) (net.Conn, error) {
-		near, far := socketPair(t)
+		near, far := testbed.SocketPair(t)
 		go func() { _ = s.ServeSession(context.Background(), far, meta) }()
 		return near, nil
 	}
@@ -118,28 +117,6 @@ func newWorld(t *testing.T, f *fakeBuilder) *world {
 		}
 	})
 	return w
-}
-
-// socketPair is a connection as a client and a server have it.
-func socketPair(t *testing.T) (near, far net.Conn) {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "kist-bk-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	l, err := net.Listen("unix", filepath.Join(dir, "s"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	if near, err = net.Dial("unix", l.Addr().String()); err != nil {
-		t.Fatal(err)
-	}
-	if far, err = l.Accept(); err != nil {
-		t.Fatal(err)
-	}
-	return near, far
 }
 
 // fakeGateway answers what frontends ask with fixed things.

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/containerd/errdefs"
+
+	"github.com/kistdev/kist/internal/testbed"
 )
 
 const control = `Package: a
@@ -126,21 +128,8 @@ func FuzzRelease(f *testing.F) {
 	})
 }
 
-// ar makes an archive of members.
-func ar(members ...string) []byte {
-	var b bytes.Buffer
-	b.WriteString("!<arch>\n")
-	for i := 0; i < len(members); i += 2 {
-		fmt.Fprintf(&b, "%-16s%-12d%-6d%-6d%-8s%-10d`\n%s", members[i], 0, 0, 0, "100644", len(members[i+1]), members[i+1])
-		if len(members[i+1])%2 == 1 {
-			b.WriteByte('\n')
-		}
-	}
-	return b.Bytes()
-}
-
 func TestDeb(t *testing.T) {
-	raw := ar("debian-binary", "2.0\n", "_gpgorigin", "x", "control.tar.xz", "control", "data.tar.zst/", "the data")
+	raw := testbed.Ar("debian-binary", "2.0\n", "_gpgorigin", "x", "control.tar.xz", "control", "data.tar.zst/", "the data")
 	d, err := OpenDeb(bytes.NewReader(raw), int64(len(raw)))
 	if err != nil {
 		t.Fatal(err)
@@ -151,9 +140,9 @@ func TestDeb(t *testing.T) {
 		t.Errorf("%q %q", c, data)
 	}
 	for name, bad := range map[string][]byte{
-		"empty": {}, "no archive": []byte("something else"), "no members": ar(), "another format": ar("debian-binary", "3.0\n", "control.tar", "", "data.tar", ""),
-		"no control": ar("debian-binary", "2.0\n", "data.tar", "x"), "order": ar("debian-binary", "2.0\n", "data.tar", "x", "control.tar", "y"),
-		"no data": ar("debian-binary", "2.0\n", "control.tar.gz", "x"), "another member": ar("debian-binary", "2.0\n", "control.tar.gz", "x", "data.tarred", "y"),
+		"empty": {}, "no archive": []byte("something else"), "no members": testbed.Ar(), "another format": testbed.Ar("debian-binary", "3.0\n", "control.tar", "", "data.tar", ""),
+		"no control": testbed.Ar("debian-binary", "2.0\n", "data.tar", "x"), "order": testbed.Ar("debian-binary", "2.0\n", "data.tar", "x", "control.tar", "y"),
+		"no data": testbed.Ar("debian-binary", "2.0\n", "control.tar.gz", "x"), "another member": testbed.Ar("debian-binary", "2.0\n", "control.tar.gz", "x", "data.tarred", "y"),
 		"cut off": raw[:len(raw)-3], "header cut off": raw[:100],
 		"size": bytes.Replace(raw, []byte("8         `"), []byte("9999999999`"), 1), "negative": bytes.Replace(raw, []byte("8         `"), []byte("-8        `"), 1),
 	} {
@@ -164,7 +153,7 @@ func TestDeb(t *testing.T) {
 }
 
 func FuzzDeb(f *testing.F) {
-	f.Add(ar("debian-binary", "2.0\n", "control.tar", "c", "data.tar", "d"))
+	f.Add(testbed.Ar("debian-binary", "2.0\n", "control.tar", "c", "data.tar", "d"))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		d, err := OpenDeb(bytes.NewReader(raw), int64(len(raw)))
 		if err != nil {

@@ -29,6 +29,7 @@ import (
 	"github.com/kistdev/kist/internal/image"
 	"github.com/kistdev/kist/internal/layer"
 	"github.com/kistdev/kist/internal/movemsg"
+	"github.com/kistdev/kist/internal/testbed"
 	"github.com/kistdev/kist/internal/volume"
 )
 
@@ -146,7 +147,7 @@ type outcome struct {
 // between moves something, over a connection that is cut after so many bytes of the sender's.
 func between(t testing.TB, from, to *Mover, req movemsg.Request, cut int) outcome {
 	t.Helper()
-	near, far := pair(t)
+	near, far := testbed.SocketPair(t)
 	var o outcome
 	done := make(chan struct{})
 	go func() {
@@ -167,27 +168,6 @@ func between(t testing.TB, from, to *Mover, req movemsg.Request, cut int) outcom
 	near.Close()
 	<-done
 	return o
-}
-
-func pair(t testing.TB) (near, far net.Conn) {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "s") // t.TempDir's names are too long for a socket.
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	l, err := net.Listen("unix", filepath.Join(dir, "s"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	if near, err = net.Dial("unix", l.Addr().String()); err != nil {
-		t.Fatal(err)
-	}
-	if far, err = l.Accept(); err != nil {
-		t.Fatal(err)
-	}
-	return near, far
 }
 
 func (m *Mover) file(t testing.TB, img *image.Image, name string) []byte {
@@ -517,7 +497,7 @@ func TestHostileSender(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newMover(t)
-			near, far := pair(t)
+			near, far := testbed.SocketPair(t)
 			done := make(chan error, 1)
 			go func() {
 				done <- m.Receive(context.Background(), far)
