@@ -256,10 +256,7 @@ func (s *Store) publishMoved(desc ocispec.Descriptor, names []movedName, kept bo
 	if err := s.noteAll(r); err != nil {
 		return nil, err
 	}
-	if err := s.sync(); err != nil {
-		return nil, err
-	}
-	err = s.change(func(ed *editor) error {
+	err = s.name(func(ed *editor) error {
 		e := entry{id: r.id, desc: desc, tagged: time.Now()}
 		ed.put(e)
 		for _, n := range names {

@@ -83,9 +83,6 @@ func (l *loader) load(ctx context.Context, r io.Reader, wish []ocispec.Platform)
 	if err != nil {
 		return nil, err
 	}
-	if err := l.s.sync(); err != nil {
-		return nil, err
-	}
 	var images []*Image
 	for _, n := range list {
 		img, err := l.s.publish(n.desc, n.names, "")

@@ -187,10 +187,7 @@ func (s *Store) publish(desc ocispec.Descriptor, names []reference.Named, parent
 	if err := s.noteAll(r); err != nil {
 		return nil, err
 	}
-	if err := s.sync(); err != nil {
-		return nil, err
-	}
-	err = s.change(func(ed *editor) error {
+	err = s.name(func(ed *editor) error {
 		e := entry{id: r.id, desc: desc, parent: parent, tagged: time.Now()}
 		ed.put(e)
 		for _, n := range names {
@@ -205,10 +202,14 @@ func (s *Store) publish(desc ocispec.Descriptor, names []reference.Named, parent
 	return s.image(s.catalog.snapshot(), entry{id: r.id, desc: r.desc})
 }
 
-// sync makes blobs durable, and has the layers follow behind: what of them a crash of the machine takes is unpacked from
-// the blobs again (see mend), so nobody needs to wait for gigabytes to reach the disk.
-func (s *Store) sync() error {
+// name makes blobs durable, and then what edit calls them. The layers follow behind: what of them a crash of the machine
+// takes is unpacked from the blobs again (see mend), so nobody waits for gigabytes to reach the disk. They come last, or the
+// index would wait behind them.
+func (s *Store) name(edit func(*editor) error) error {
 	if err := s.content.Sync(); err != nil {
+		return err
+	}
+	if err := s.change(edit); err != nil {
 		return err
 	}
 	s.layers.SyncBehind()

@@ -135,9 +135,6 @@ func (p *pull) fetch(ctx context.Context) (img *Image, source digest.Digest, fre
 	if err != nil {
 		return nil, "", false, err
 	}
-	if err := p.s.sync(); err != nil {
-		return nil, "", false, err
-	}
 	if err := p.name(r, source); err != nil {
 		return nil, "", false, err
 	}
@@ -284,7 +281,7 @@ func (p *pull) name(r *record, source digest.Digest) error {
 	if err != nil {
 		return err
 	}
-	return p.s.change(func(ed *editor) error {
+	return p.s.name(func(ed *editor) error {
 		e := entry{id: r.id, desc: r.desc, source: source, tagged: time.Now()}
 		e.name = byDigest.String()
 		ed.put(e)

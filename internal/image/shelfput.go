@@ -153,14 +153,11 @@ func (t *putting) name(ctx context.Context) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := t.f.s.sync(); err != nil {
-		return nil, err
-	}
 	v := served{repo: t.full, tag: t.tag, desc: t.desc, artifact: r == nil, at: time.Now()}
 	if t.face.Subject != nil {
 		v.subject = t.face.Subject.Digest
 	}
-	err = t.f.s.change(func(ed *editor) error {
+	err = t.f.s.name(func(ed *editor) error {
 		if r != nil {
 			t.nameImage(ed, r)
 		}

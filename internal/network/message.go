@@ -107,11 +107,18 @@ type farEnd struct {
 func vethPair(host string, bridge int, in farEnd) *message {
 	m := newMessage("create veth pair "+host, unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	m.link(0, unix.IFF_UP, unix.IFF_UP)
-	m.text(unix.IFLA_IFNAME, host).u32(unix.IFLA_MTU, uint32(in.mtu)).u32(unix.IFLA_MASTER, uint32(bridge))
+	m.text(unix.IFLA_IFNAME, host).u32(unix.IFLA_MTU, uint32(in.mtu)).u32(unix.IFLA_MASTER, uint32(bridge)).oneQueue()
 	m.nest(unix.IFLA_LINKINFO).text(unix.IFLA_INFO_KIND, "veth")
 	m.nest(unix.IFLA_INFO_DATA).nest(vethInfoPeer).link(0, 0, 0)
-	m.text(unix.IFLA_IFNAME, in.name).u32(unix.IFLA_MTU, uint32(in.mtu)).attr(unix.IFLA_ADDRESS, in.mac).u32(unix.IFLA_NET_NS_FD, uint32(in.ns))
+	m.text(unix.IFLA_IFNAME, in.name).u32(unix.IFLA_MTU, uint32(in.mtu)).attr(unix.IFLA_ADDRESS, in.mac).u32(unix.IFLA_NET_NS_FD, uint32(in.ns)).oneQueue()
 	return m.end().end().end()
+}
+
+// oneQueue gives an end of a veth pair one queue each way, as it has by default. When the default is left to the driver, it
+// makes as many as there are processors and takes them back, and that waits for an RCU grace period at either end
+// (drivers/net/veth.c: veth_init_queues), some 5 ms.
+func (m *message) oneQueue() *message {
+	return m.u32(unix.IFLA_NUM_TX_QUEUES, 1).u32(unix.IFLA_NUM_RX_QUEUES, 1)
 }
 
 // sublink makes an interface of macvlan or ipvlan on a link of the host's. An ipvlan has its parent's MAC address.
