@@ -221,13 +221,32 @@ func TestBuildInstall(t *testing.T) {
 			t.Fatalf("%s cannot make the base image", r.name)
 		}
 	}
-	rows := b.rows(b.context("install", `FROM debs
-RUN echo 'deb [trusted=yes] file:/debs ./' > /etc/apt/sources.list && rm -rf /etc/apt/sources.list.d && \
-    apt-get update && apt-get install -y --no-install-recommends python3
-`), "--no-cache")
-	race(3, rows)
+	const install = "echo 'deb [trusted=yes] file:/debs ./' > /etc/apt/sources.list && rm -rf /etc/apt/sources.list.d && " +
+		"apt-get update && apt-get install -y --no-install-recommends python3"
+	rows := append(b.rows(b.context("install", "FROM debs\nRUN "+install+"\n"), "--no-cache"), b.chroot("debs", install))
+	race(5, rows)
 	report(t, "build: apt-get install python3 from a local package cache, no cache", rows)
 	b.memory()
+}
+
+// chroot runs a command on an image's files with no container and no image made of what it leaves: no build is faster. The
+// files lie in an overlay that never syncs, as they do in kist's builds.
+func (b *builders) chroot(image, command string) *row {
+	b.t.Helper()
+	dir := filepath.Join(b.dir, "chroot")
+	h := b.kist.host
+	h.Run("mkdir", "-p", filepath.Join(dir, "lower"))
+	h.Run("kist", "create", "--name", "tree", image, "true")
+	h.Run("sh", "-c", `kist export tree | tar -x -C "$1"`, "sh", filepath.Join(dir, "lower"))
+	h.Run("kist", "rm", "tree")
+	const script = `set -e; cd "$(mktemp -d "$1/XXXXXX")"; mkdir upper work root
+mount -t overlay overlay -o volatile,lowerdir=../lower,upperdir=upper,workdir=work root
+mount -t proc proc root/proc; mount --rbind /dev root/dev
+exec chroot root env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin sh -c "$2"`
+	return &row{name: "the command in a chroot", run: func() error {
+		_, err := h.Try("unshare", "-mpf", "sh", "-c", script, "sh", dir, command)
+		return err
+	}}
 }
 
 // tagged are the arguments of a build with a name.
