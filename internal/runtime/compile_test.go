@@ -2,11 +2,7 @@ package runtime
 
 import (
 	"encoding/json"
-	"flag"
-	"os"
-	"path/filepath"
 	goruntime "runtime"
-	"strings"
 	"testing"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -14,9 +10,8 @@ import (
 
 	"github.com/kistdev/kist/internal/seccomp"
 	"github.com/kistdev/kist/internal/sys"
+	"github.com/kistdev/kist/internal/testbed/suite"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
 
 // pureFacts are a host's that no test machine has to be.
 func pureFacts() *facts {
@@ -79,7 +74,7 @@ func TestCompileGolden(t *testing.T) {
 			c.edit(in)
 			p, err := compile(in)
 			must(t, err)
-			golden(t, c.name, p.String())
+			suite.Golden(t, c.name+".plan", p.String())
 		})
 	}
 	t.Run("exec", func(t *testing.T) {
@@ -87,30 +82,8 @@ func TestCompileGolden(t *testing.T) {
 		in.first = in.spec.Process.Capabilities
 		p, err := compileExec(in)
 		must(t, err)
-		golden(t, "exec", p.String())
+		suite.Golden(t, "exec.plan", p.String())
 	})
-}
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	file := filepath.Join("testdata", name+".plan")
-	if *update {
-		must(t, os.MkdirAll("testdata", 0o755))
-		must(t, os.WriteFile(file, []byte(got), 0o644))
-		return
-	}
-	b, err := os.ReadFile(file)
-	must(t, err)
-	if string(b) == got {
-		return
-	}
-	w, g := strings.Split(string(b), "\n"), strings.Split(got, "\n")
-	for i := range min(len(w), len(g)) {
-		if w[i] != g[i] {
-			t.Fatalf("%s:%d: got\n%s\nwant\n%s", file, i+1, g[i], w[i])
-		}
-	}
-	t.Fatalf("%s: got %d lines, want %d", file, len(g), len(w))
 }
 
 // The same input gives the same program, byte for byte.

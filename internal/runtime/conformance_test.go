@@ -74,7 +74,7 @@ func TestConformance(t *testing.T) {
 				specs.LinuxDevice{Path: "/dev/null", Type: "c", Major: 1, Minor: 3},
 			)
 		}, 0, "character special file a c8 600 0\nblock special file 7 3 666 5\nfifo"},
-		{"masked", "cat /proc/keys /proc/timer_list | wc -c; ls /sys/firmware /proc/acpi | grep -vc :", nil, 0, "0\n1"},
+		{"masked", "cat /proc/keys /proc/timer_list | wc -c; for d in /sys/firmware /proc/acpi; do test ! -d $d || ls $d; done | wc -l", nil, 0, "0\n0"},
 		{"mask cannot be written", "echo x 2>&1 >/sys/firmware/x", nil, 1, "/bin/sh: can't create /sys/firmware/x: Read-only file system"},
 		{"read-only paths", "echo 1 2>&1 >/proc/sys/kernel/hostname", nil, 1, "/bin/sh: can't create /proc/sys/kernel/hostname: Read-only file system"},
 		{"sysfs is read-only", "mkdir /sys/fs/cgroup/x 2>&1", nil, 1, "mkdir: can't create directory '/sys/fs/cgroup/x': Read-only file system"},

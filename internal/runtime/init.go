@@ -1,3 +1,5 @@
+//go:build amd64 || arm64
+
 package runtime
 
 import (
@@ -31,7 +33,7 @@ func InitProgram() ([]byte, error) {
 	return elf(bytes.Clone(code[:n])), nil
 }
 
-// elf wraps position-independent amd64 code into an executable of one segment.
+// elf wraps position-independent code into an executable of one segment.
 func elf(code []byte) []byte {
 	const (
 		headers = 64 + 56
@@ -41,7 +43,7 @@ func elf(code []byte) []byte {
 	b := make([]byte, headers, headers+len(code))
 	copy(b, "\x7fELF\x02\x01\x01")
 	le.PutUint16(b[16:], 2)    // ET_EXEC
-	le.PutUint16(b[18:], 0x3e) // EM_X86_64
+	le.PutUint16(b[18:], elfMachine)
 	le.PutUint32(b[20:], 1)
 	le.PutUint64(b[24:], base+headers) // entry
 	le.PutUint64(b[32:], 64)           // program headers
@@ -55,6 +57,6 @@ func elf(code []byte) []byte {
 	le.PutUint64(p[24:], base)
 	le.PutUint64(p[32:], uint64(headers+len(code)))
 	le.PutUint64(p[40:], uint64(headers+len(code)))
-	le.PutUint64(p[48:], 0x1000)
+	le.PutUint64(p[48:], 0x10000) // the largest page size that there is
 	return append(b, code...)
 }

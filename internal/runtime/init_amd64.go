@@ -1,0 +1,3 @@
+package runtime
+
+const elfMachine = 0x3e // EM_X86_64

@@ -1,0 +1,3 @@
+package runtime
+
+const elfMachine = 0xb7 // EM_AARCH64
