@@ -252,7 +252,7 @@ func TestFullDisk(t *testing.T) {
 	m.ok("rmi", at5000+"/big:1")
 	m.nothingHalfMade()
 
-	small := []string{"error:", "no space left on device", "cause:", m.data(""), "MiB free of 30 MiB", "try:"}
+	small := []string{"error:", "no space left on device", "cause:", m.data(""), "free of 31.46MB", "try:"}
 	for _, args := range [][]string{{"pull", "-q", at5000 + "/big:1"}, {"load", "-q", "-i", archive}} {
 		m.host.Run("mount", "-o", "remount,size=30m", m.data(""))
 		m.refused(1, small, args...)

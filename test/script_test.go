@@ -60,6 +60,7 @@ func runScripts(t *testing.T, p testscript.Params) {
 		"registry":     registry,
 		"eventually":   eventually,
 		"nothing-left": nothingLeft,
+		"program":      compile,
 	}
 	testscript.Run(t, p)
 }
@@ -189,6 +190,18 @@ func load(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// compile is the command program: NAME FILE builds a program of the test bed's, without cgo.
+func compile(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: program NAME FILE")
+	}
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", ts.MkAbs(args[1]), "./internal/testbed/cmd/"+args[0])
+	cmd.Dir, cmd.Env = testbed.Root(), append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		ts.Fatalf("build %s: %v\n%s", args[0], err, out)
+	}
+}
+
 const registryConfig = `version: 0.1
 storage:
   filesystem: {rootdirectory: %s}
@@ -232,9 +245,13 @@ func eventually(ts *testscript.TestScript, neg bool, args []string) {
 	re, err := regexp.Compile("(?m)" + args[0])
 	ts.Check(err)
 	w := of(ts)
+	name := args[1]
+	if path := programs()[name]; path != "" { // as exec takes it from the script's PATH
+		name = path
+	}
 	var out []byte
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		cmd := w.host.Command(args[1], args[2:]...)
+		cmd := w.host.Command(name, args[2:]...)
 		cmd.Env = append(cmd.Env, "DOCKER_HOST="+ts.Getenv("DOCKER_HOST"))
 		out, _ = cmd.CombinedOutput()
 		if re.Match(out) != neg {

@@ -62,6 +62,8 @@ func explainStart(err error) *fault.Error {
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		f.Code, f.What, f.Cause = "disk-full", cannotStart+"no space left where "+place+" is", err.Error()
 		f.Try = "df -h " + filepath.Dir(place) + ", or kistd --data-root DIRECTORY on another disk"
+	case errdefs.IsDataLoss(err):
+		f.Code, f.Try = "store-damaged", "kist doctor says what is damaged, kist doctor --fix moves it away"
 	case errors.Is(err, unix.EROFS):
 		f.Code, f.What, f.Cause = "daemon-data-root", cannotStart+place+" is on a read-only file system", err.Error()
 		f.Try = "kistd --data-root DIRECTORY on another one"

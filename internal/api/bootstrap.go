@@ -12,6 +12,7 @@ import (
 
 	"github.com/kistdev/kist/internal/bootmsg"
 	"github.com/kistdev/kist/internal/bootstrap"
+	"github.com/kistdev/kist/internal/fault"
 )
 
 // bootstrapper is what the API needs of bootstrap.Maker.
@@ -54,8 +55,7 @@ func (s *Server) bootstrap(w http.ResponseWriter, r *request) error {
 }
 
 func (s *Server) bootstrapFailure(ctx context.Context, err error) *bootmsg.Failure {
-	b := BodyOf(s.explainFull(ctx, err))
-	f := &bootmsg.Failure{Message: b.Message, Code: b.Code, What: b.What, Cause: b.Cause, Try: b.Try}
+	f := &bootmsg.Failure{Parts: fault.PartsOf(s.explainFull(ctx, err))}
 	var script *bootstrap.ScriptError
 	if errors.As(err, &script) {
 		f.Tail = script.Tail

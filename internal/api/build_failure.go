@@ -1,12 +1,15 @@
 package api
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"strings"
 
 	bkerrdefs "github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/solver/pb"
+	"golang.org/x/sys/unix"
 
 	"github.com/kistdev/kist/internal/build"
 	"github.com/kistdev/kist/internal/buildmsg"
@@ -18,8 +21,7 @@ const around = 3
 
 // buildFailure says why a build failed, with the lines of the Dockerfile that are to blame.
 func buildFailure(err error) *buildmsg.Failure {
-	body := BodyOf(err)
-	f := &buildmsg.Failure{Message: body.Message, Code: body.Code, What: body.What, Cause: body.Cause, Try: body.Try}
+	f := &buildmsg.Failure{Parts: fault.PartsOf(err)}
 	var step *build.StepError
 	if errors.As(err, &step) {
 		f.Step, f.Command, f.ExitCode, f.Tail = step.Name, step.Command, step.ExitCode, step.Tail
@@ -49,6 +51,29 @@ func buildFailure(err error) *buildmsg.Failure {
 		case f.Code == "internal":
 			f.Code = "build-failed"
 		}
+	}
+	return f
+}
+
+// saidFull is what a command prints that meets a full disk: the C library's words.
+const saidFull = "No space left on device"
+
+// buildFailed is buildFailure with the evidence where the disk is full: for kist, or for a step's command.
+func (s *Server) buildFailed(ctx context.Context, err error) *buildmsg.Failure {
+	f := buildFailure(s.explainFull(ctx, err))
+	if f.ExitCode <= 0 || !bytes.Contains(f.Tail, []byte(saidFull)) {
+		return f
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), countWithin)
+	defer cancel()
+	f.Cause = "its command found the disk full"
+	var st unix.Statfs_t
+	if info, err := s.Host.Info(ctx); err == nil && unix.Statfs(info.DockerRootDir, &st) == nil {
+		f.Cause += fmt.Sprintf(": the file system of %s has %s of %s free now that what the step wrote is gone",
+			info.DockerRootDir, bytesOf(&st, st.Bavail), bytesOf(&st, st.Blocks))
+	}
+	if use, err := s.count(ctx); err == nil {
+		f.Try = use.remedy()
 	}
 	return f
 }

@@ -47,13 +47,17 @@ func (s *Server) buildKist(w http.ResponseWriter, r *request) error {
 	resp, err := s.Builder.Solve(ctx, build.Request{
 		Ref: strings.ToLower(rand.Text()), Frontend: frontend, Attrs: attrs, Session: session, Exports: exportsOf(&req),
 		CacheFrom: cacheOptions(req.CacheFrom), CacheTo: cacheOptions(req.CacheTo), Entitlements: grants,
-		Internal: req.Call != "",
+		Internal: req.Call != "", Record: req.Call == "" && req.Provenance != "",
 	}, out.status)
 	if err != nil {
-		out.end(&buildmsg.Message{Failure: buildFailure(err)})
+		out.end(&buildmsg.Message{Failure: s.buildFailed(r.Context(), err)})
 		return nil
 	}
 	res := buildResult(resp, req.Tags)
+	if err := addProvenance(res.Exporter, resp.Provenance, req.Provenance); err != nil {
+		out.end(&buildmsg.Message{Failure: s.buildFailed(r.Context(), err)})
+		return nil
+	}
 	if req.Quiet {
 		res.Steps = nil
 	}

@@ -31,6 +31,7 @@ import (
 	"github.com/kistdev/kist/internal/buildmsg"
 	clientpkg "github.com/kistdev/kist/internal/client"
 	"github.com/kistdev/kist/internal/event"
+	"github.com/kistdev/kist/internal/fault"
 )
 
 // fakeMaker runs a function as a build, and is BuildKit's protocol of a daemon that nobody speaks it with.
@@ -376,8 +377,11 @@ func TestBuildFailureShowsTheLines(t *testing.T) {
 	})
 	f := buildFailure(fmt.Errorf("failed to solve: %w", err))
 	want := &buildmsg.Failure{
-		Message: "failed to solve: exit code: 127", Code: "build-step-failed", What: "the step [2/3] RUN one failed with exit code 127", Cause: "its command ended with exit code 127: the command was not found",
-		Try: "correct its name, or install it in an earlier step", Step: "[2/3] RUN one", Command: "one && two", ExitCode: 127, Tail: []byte("one: not found"),
+		Parts: fault.Parts{
+			Message: "failed to solve: exit code: 127", Code: "build-step-failed", What: "the step [2/3] RUN one failed with exit code 127", Cause: "its command ended with exit code 127: the command was not found",
+			Try: "correct its name, or install it in an earlier step",
+		},
+		Step: "[2/3] RUN one", Command: "one && two", ExitCode: 127, Tail: []byte("one: not found"),
 		Places: []buildmsg.Place{{
 			File: "Dockerfile", First: 1, Lines: []string{"FROM a", "", "RUN one && \\", "  two", "RUN three", "RUN four", "RUN five"},
 			Marks: []buildmsg.Range{{Start: buildmsg.Position{Line: 3}, End: buildmsg.Position{Line: 4}}},

@@ -9,12 +9,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/containerd/errdefs"
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/api/types/container"
 	"golang.org/x/sys/unix"
 
+	"github.com/kistdev/kist/internal/content"
 	"github.com/kistdev/kist/internal/engine"
 	"github.com/kistdev/kist/internal/fault"
 )
@@ -59,10 +59,8 @@ func (s *Server) explainFull(ctx context.Context, err error) error {
 		if st.Bavail > st.Blocks/nearlyFull && st.Ffree > st.Files/nearlyFull {
 			return err
 		}
-		known = &fault.Error{
-			Code: "disk-full", What: "no space left on device", Class: errdefs.ErrResourceExhausted, Err: err,
-			Cause: fmt.Sprintf("the file system of %s has %s free of %s, and %d inodes", info.DockerRootDir,
-				bytesOf(&st, st.Bavail), bytesOf(&st, st.Blocks), st.Ffree),
+		if known, ok = fault.As(content.ExplainFull(info.DockerRootDir, err)); !ok {
+			return err
 		}
 	}
 	use, uerr := s.count(ctx)
@@ -71,6 +69,9 @@ func (s *Server) explainFull(ctx context.Context, err error) error {
 	}
 	whole := *known
 	whole.Cause += "; " + use.largest(int64(st.Blocks-st.Bfree)*st.Bsize)
+	if unix.Statfs(info.DockerRootDir, &st) == nil && st.Bavail > st.Blocks/nearlyFull {
+		whole.Cause += fmt.Sprintf("; now that what was half written is gone, %s are free", bytesOf(&st, st.Bavail))
+	}
 	whole.Try = use.remedy()
 	full := &fullDisk{&whole}
 	if before, found := strings.CutSuffix(err.Error(), known.Error()); found && before != "" {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"strings"
 	"syscall"
 
 	"github.com/containerd/errdefs"
@@ -41,53 +40,10 @@ func StatusOf(err error) int {
 	}
 }
 
-// ErrorBody is docker's error body; the further fields are kist's own, for clients that can show more than a line.
-type ErrorBody struct {
-	Message string `json:"message"`
-	Code    string `json:"code,omitempty"`
-	What    string `json:"what,omitempty"`
-	Cause   string `json:"cause,omitempty"`
-	Try     string `json:"try,omitempty"`
-}
-
-// BodyOf returns what a client is told about an error.
-func BodyOf(err error) ErrorBody {
-	b := ErrorBody{Message: message(err)}
-	f, ok := fault.As(err)
-	if ok {
-		b.Code, b.What, b.Cause, b.Try = f.Code, f.What, f.Cause, f.Try
-		if b.Cause == "" && f.Err != nil {
-			b.Cause = message(f.Err)
-		}
-	}
-	if b.Code == "" {
-		b.Code = cmp.Or(fault.ClassCode(err), "internal")
-	}
-	return b
-}
-
-// classes are the texts of the errdefs classes, which tell a person nothing that the message does not.
-var classes = []error{
-	errdefs.ErrNotFound, errdefs.ErrInvalidArgument, errdefs.ErrConflict, errdefs.ErrAlreadyExists,
-	errdefs.ErrFailedPrecondition, errdefs.ErrUnauthenticated, errdefs.ErrPermissionDenied, errdefs.ErrNotImplemented,
-	errdefs.ErrUnavailable, errdefs.ErrInternal, errdefs.ErrNotModified, errdefs.ErrOutOfRange,
-}
-
-// message is the error's text without the class it ends in.
-func message(err error) string {
-	text := err.Error()
-	for _, c := range classes {
-		if errors.Is(err, c) { // The kernel's "invalid argument" is no class.
-			text = strings.TrimSuffix(text, ": "+c.Error())
-		}
-	}
-	return text
-}
-
 // lines is an error as kist's own command writes it.
 func lines(err error) string {
-	b := BodyOf(err)
-	f := fault.Error{Code: b.Code, What: cmp.Or(b.What, b.Message), Cause: b.Cause, Try: b.Try}
+	p := fault.PartsOf(err)
+	f := fault.Error{Code: p.Code, What: cmp.Or(p.What, p.Message), Cause: p.Cause, Try: p.Try}
 	return f.Lines()
 }
 
@@ -99,7 +55,7 @@ func writeError(w http.ResponseWriter, err error) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(BodyOf(err)) // A client that is gone is told nothing.
+	_ = json.NewEncoder(w).Encode(fault.PartsOf(err)) // A client that is gone is told nothing.
 }
 
 // clientGone says that writing failed because the client went away.

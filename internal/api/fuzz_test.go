@@ -20,6 +20,7 @@ import (
 
 	"github.com/kistdev/kist/internal/engine"
 	"github.com/kistdev/kist/internal/event"
+	"github.com/kistdev/kist/internal/fault"
 	"github.com/kistdev/kist/internal/filter"
 	"github.com/kistdev/kist/internal/image"
 	"github.com/kistdev/kist/internal/layer"
@@ -190,7 +191,7 @@ func FuzzHandler(f *testing.F) {
 		if w.Code >= 500 && w.Code != 501 && w.Code != 503 {
 			t.Errorf("%q %q: %d %s", line, body, w.Code, w.Body)
 		}
-		var e ErrorBody
+		var e fault.Parts
 		isRedirect := w.Code >= 300 && w.Code < 400
 		if w.Code >= 300 && !isRedirect && (json.Unmarshal(w.Body.Bytes(), &e) != nil || e.Message == "") {
 			t.Errorf("%q: %d without a message: %s", line, w.Code, w.Body)

@@ -9,7 +9,6 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
-	imagetypes "github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/registry"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -257,10 +256,7 @@ func (s *Server) imageInspect(w http.ResponseWriter, r *request, name string) er
 	if manifests && platform != nil {
 		return fmt.Errorf("conflicting options: manifests and platform options cannot both be set: %w", errdefs.ErrInvalidArgument)
 	}
-	if err := s.Images.Require(r.Context(), name, platform); err != nil {
-		return err
-	}
-	resp, err := s.Images.Inspect(r.Context(), name)
+	resp, err := s.Images.Inspect(r.Context(), name, platform)
 	if err == nil && manifests {
 		resp.Manifests, err = s.Images.Manifests(r.Context(), name)
 	}
@@ -276,32 +272,26 @@ func (s *Server) imageInspect(w http.ResponseWriter, r *request, name string) er
 
 func (s *Server) imageHistory(w http.ResponseWriter, r *request, name string) error {
 	platform, err := onePlatform(r)
-	if err == nil {
-		err = s.Images.Require(r.Context(), name, platform)
-	}
 	if err != nil {
 		return err
 	}
-	list, err := s.Images.History(r.Context(), name)
+	list, err := s.Images.History(r.Context(), name, platform)
 	if err != nil {
 		return err
 	}
 	return writeJSON(w, http.StatusOK, orEmpty(list))
 }
 
-// imageAttestations answers that there are none: attestations come with the builder.
 func (s *Server) imageAttestations(w http.ResponseWriter, r *request, name string) error {
 	platform, err := onePlatform(r)
 	if err != nil {
 		return err
 	}
-	if _, err := s.Images.Get(r.Context(), name); err != nil {
+	list, err := s.Images.Attestations(r.Context(), name, platform, r.query()["type"], r.boolean("statement"))
+	if err != nil {
 		return err
 	}
-	if err := s.Images.Require(r.Context(), name, platform); err != nil {
-		return err
-	}
-	return writeJSON(w, http.StatusOK, []imagetypes.AttestationStatement{})
+	return writeJSON(w, http.StatusOK, orEmpty(list))
 }
 
 func (s *Server) imageTag(w http.ResponseWriter, r *request, name string) error {
@@ -313,17 +303,11 @@ func (s *Server) imageTag(w http.ResponseWriter, r *request, name string) error 
 }
 
 func (s *Server) imageRemove(w http.ResponseWriter, r *request) error {
-	// As there is one image under a name, the platforms must be its own: then it goes as a whole.
 	wanted, err := platformsOf(r.query()["platforms"])
 	if err != nil {
 		return err
 	}
-	for i := range wanted {
-		if err := s.Images.Require(r.Context(), r.PathValue("name"), &wanted[i]); err != nil {
-			return err
-		}
-	}
-	list, err := s.Images.Remove(r.Context(), r.PathValue("name"), r.boolean("force"), r.boolean("noprune"))
+	list, err := s.Images.RemovePlatforms(r.Context(), r.PathValue("name"), wanted, r.boolean("force"), r.boolean("noprune"))
 	if err != nil {
 		return err
 	}

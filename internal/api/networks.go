@@ -86,12 +86,8 @@ func (s *Server) networkConnect(w http.ResponseWriter, r *request) error {
 	if err := r.decode(&req, false); err != nil {
 		return err
 	}
-	if r.project() != nil {
-		id, err := s.objects(r).container(req.Container)
-		if err != nil {
-			return err
-		}
-		req.Container = id
+	if err := s.own(r, &req.Container); err != nil {
+		return err
 	}
 	if err := s.Containers.ConnectNetwork(r.Context(), r.PathValue("id"), req.Container, req.EndpointConfig); err != nil {
 		return err
@@ -100,17 +96,25 @@ func (s *Server) networkConnect(w http.ResponseWriter, r *request) error {
 	return nil
 }
 
+// own puts a container's id in the place of its name where only the project's may be meant.
+func (s *Server) own(r *request, container *string) error {
+	if r.project() == nil {
+		return nil
+	}
+	id, err := s.objects(r).container(*container)
+	if err == nil {
+		*container = id
+	}
+	return err
+}
+
 func (s *Server) networkDisconnect(w http.ResponseWriter, r *request) error {
 	var req network.DisconnectRequest
 	if err := r.decode(&req, false); err != nil {
 		return err
 	}
-	if r.project() != nil {
-		id, err := s.objects(r).container(req.Container)
-		if err != nil {
-			return err
-		}
-		req.Container = id
+	if err := s.own(r, &req.Container); err != nil {
+		return err
 	}
 	if err := s.Containers.DisconnectNetwork(r.Context(), r.PathValue("id"), req.Container, req.Force); err != nil {
 		return err

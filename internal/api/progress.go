@@ -8,6 +8,7 @@ import (
 
 	"github.com/docker/go-units"
 
+	"github.com/kistdev/kist/internal/fault"
 	"github.com/kistdev/kist/internal/image"
 )
 
@@ -86,9 +87,9 @@ func (p *progress) finish(err error) error {
 	if !began {
 		return err
 	}
-	body := BodyOf(err)
-	detail := &progressError{Message: body.Message, Fault: body.Code, What: body.What, Cause: body.Cause, Try: body.Try}
-	p.write(progressLine{ErrorDetail: detail, Error: body.Message})
+	told := fault.PartsOf(err)
+	detail := &progressError{Message: told.Message, Fault: told.Code, What: told.What, Cause: told.Cause, Try: told.Try}
+	p.write(progressLine{ErrorDetail: detail, Error: told.Message})
 	return nil
 }
 

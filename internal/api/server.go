@@ -169,7 +169,13 @@ func (s *Server) fail(w *tracker, r *request, err error) {
 	status := StatusOf(err)
 	if w.began {
 		if !errors.Is(err, context.Canceled) && !errors.Is(err, errAnswered) && !clientGone(err) {
-			s.Log.Error("answer broken off", "method", r.Method, "path", r.URL.Path, "error", err)
+			level := slog.LevelError
+			if status < http.StatusInternalServerError {
+				level = slog.LevelInfo // the client's own mistake: a program that is not there
+			}
+			s.Log.Log(r.Context(), level, "answer broken off", "method", r.Method, "path", r.URL.Path, "error", err)
+			// What ended as it should would be taken for all there is: an archive without its last layers.
+			panic(http.ErrAbortHandler)
 		}
 		return
 	}

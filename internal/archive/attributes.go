@@ -21,22 +21,6 @@ type identity struct{ uid, gid int }
 
 func newIdentity() identity { return identity{os.Geteuid(), os.Getegid()} }
 
-// umask is the process's file mode creation mask. Asking umask(2) would change it for a moment, under the feet of the
-// others; /proc does not. When in doubt, every bit is masked and set again by chmod.
-func umask() uint32 {
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return 0o777
-	}
-	for line := range strings.SplitSeq(string(status), "\n") {
-		var mask uint32
-		if n, _ := fmt.Sscanf(line, "Umask:\t%o", &mask); n == 1 {
-			return mask
-		}
-	}
-	return 0o777
-}
-
 // mode is a header's permission bits with setuid, setgid and sticky.
 func mode(hdr *tar.Header) uint32 { return uint32(hdr.Mode) & 0o7777 }
 

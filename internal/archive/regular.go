@@ -29,6 +29,8 @@ func (u *unpacker) regular(hdr *tar.Header, p place, want Owner) error {
 	}
 	defer unix.Close(fd)
 	if err := u.fill(fd, hdr); err != nil {
+		// Half a file is worse than none; on a full disk it would also be what fills it.
+		_ = unix.Unlinkat(p.parent.fd, p.base, 0)
 		return err
 	}
 	if chown {

@@ -27,7 +27,7 @@ func Untar(ctx context.Context, root *sys.Root, dir string, r io.Reader, o Untar
 	src := &source{r: r}
 	u := &unpacker{
 		ctx: ctx, root: root, base: strings.TrimSuffix("/"+strings.Trim(dir, "/"), "/"), o: o,
-		tar: tar.NewReader(src), src: src, dirs: newDirCache(), umask: umask(), buf: make([]byte, copySize),
+		tar: tar.NewReader(src), src: src, dirs: newDirCache(), umask: sys.Umask(), buf: make([]byte, copySize),
 		overlay: overlayPrefix(o.UserXattr), self: newIdentity(),
 	}
 	defer u.dirs.flush()
@@ -57,6 +57,7 @@ type unpacker struct {
 	stats   Stats
 	// replaced says that something was removed, so a directory noted in times may be something else by now.
 	replaced bool
+	begun    bool // an entry has been read
 }
 
 // source remembers that reading failed, as opposed to what was read being wrong.
@@ -85,6 +86,7 @@ func (u *unpacker) all() error {
 		if err != nil {
 			return u.readError(err)
 		}
+		u.begun = true
 		if err := u.entry(hdr); err != nil {
 			return &pathError{"unpack", short(hdr.Name), hostile(err)}
 		}
@@ -95,6 +97,12 @@ func (u *unpacker) all() error {
 func (u *unpacker) readError(err error) error {
 	if u.src.err != nil {
 		return fmt.Errorf("read tar: %w", u.src.err)
+	}
+	switch {
+	case !u.begun:
+		return fmt.Errorf("read tar: this is no tar archive: %w", invalid(err))
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("read tar: the archive is cut off: %w", invalid(err))
 	}
 	return fmt.Errorf("read tar: %w", invalid(err))
 }

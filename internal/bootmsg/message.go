@@ -2,6 +2,8 @@
 // Messages, one JSON object a line.
 package bootmsg
 
+import "github.com/kistdev/kist/internal/fault"
+
 // Request is an image to make of a distribution's packages.
 type Request struct {
 	// Suite as it was named: "debian:bookworm", "ubuntu:noble", "bookworm".
@@ -86,11 +88,7 @@ type Package struct {
 
 // Failure is why there is no image.
 type Failure struct {
-	Message string `json:"message"`
-	Code    string `json:"code,omitempty"`
-	What    string `json:"what,omitempty"`
-	Cause   string `json:"cause,omitempty"`
-	Try     string `json:"try,omitempty"`
+	fault.Parts
 	// Tail is the end of what the packages' scripts printed.
 	Tail string `json:"tail,omitempty"`
 }

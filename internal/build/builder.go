@@ -135,7 +135,7 @@ func (b *Builder) newJob(ctx context.Context, r *Request, status Status) (*job, 
 		r.Ref = newID()
 	}
 	j := &job{
-		b: b, req: r, ref: r.Ref, began: time.Now(), hold: b.cfg.Layers.Hold(), steps: map[stepID]*step{}, seen: map[*vertex]bool{},
+		b: b, req: r, ref: r.Ref, began: time.Now(), hold: b.cfg.Layers.Hold(), steps: map[stepID]*step{}, seen: map[*vertex]bool{}, definitions: map[*vertex]*definition{},
 		images: map[string]*resolved{}, progress: newProgress(status),
 	}
 	j.ctx, j.cancel = context.WithCancelCause(ctx)

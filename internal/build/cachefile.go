@@ -25,6 +25,10 @@ type cacheRecord struct {
 	Kind    string        `json:"kind"`
 	Created time.Time     `json:"created"`
 	Outputs []output      `json:"outputs"`
+	// Definition is the step's other key, by which it is found without what it stands on being made, and Results are the
+	// identities of its outputs then.
+	Definition digest.Digest   `json:"definition,omitempty"`
+	Results    []digest.Digest `json:"results,omitempty"`
 }
 
 // maxImported bounds the records of one imported cache.
@@ -66,6 +70,14 @@ func (r *cacheRecord) check() error {
 	if err := r.Key.Validate(); err != nil {
 		return err
 	}
+	if r.Definition != "" {
+		if err := r.Definition.Validate(); err != nil {
+			return err
+		}
+		if len(r.Results) != len(r.Outputs) {
+			return fmt.Errorf("%d results for %d outputs", len(r.Results), len(r.Outputs))
+		}
+	}
 	for _, o := range r.Outputs {
 		if o.Base < -1 {
 			return fmt.Errorf("base %d", o.Base)
@@ -98,7 +110,9 @@ func (j *job) cacheOf(want func(digest.Digest) bool) ([]byte, []digest.Digest, e
 			continue
 		}
 		keys[s.key] = true
-		f.Records = append(f.Records, cacheRecord{Key: s.key, Name: row.Name, Kind: row.Kind, Created: row.Created, Outputs: row.Outputs})
+		r := cacheRecord{Key: s.key, Name: row.Name, Kind: row.Kind, Created: row.Created, Outputs: row.Outputs}
+		r.Definition, r.Results = j.definitionOf(s)
+		f.Records = append(f.Records, r)
 		row.layers(func(d digest.Digest) bool {
 			if !seen[d] {
 				seen[d] = true

@@ -70,8 +70,9 @@ func TestDockerfileMistakes(t *testing.T) {
 		{"stage", "FROM scratch AS build\nRUN [\"a\"]\nFROM scratch\nCOPY --from=biuld /a /a\n", nil, "build", 0},
 		{"later stage", "FROM late AS x\nFROM scratch AS late\nFROM x\n", nil, "comes later", 0},
 		{"flag", "FROM scratch\nRUN --mout=type=cache,target=/x a\n", nil, "unknown flag: --mout (did you mean mount?)", 2},
-		{"cycle", "FROM scratch AS a\nCOPY --from=b /x /\nFROM scratch AS b\nCOPY --from=a /x /\n", nil, "circular dependency detected", 0},
-		{"other frontend", "# syntax=example.com/own\nFROM scratch\n", nil, "runs no frontends from images", 1},
+		{"cycle", "FROM scratch AS a\nCOPY --from=b /x /\nFROM scratch AS b\nCOPY --from=a /x /\n", nil, "circular dependency detected", 4},
+		{"cycle of three", "FROM scratch AS d\nCOPY --from=c /x /\nFROM scratch AS a\nCOPY --from=b /x /\nFROM scratch AS b\nRUN --mount=from=c,target=/m true\nFROM scratch AS c\nCOPY --from=a /x /\n", nil, "circular dependency detected", 8},
+		{"other frontend", "# syntax=example.com/Own:1\nFROM scratch\n", nil, "example.com/Own:1", 1},
 		{"empty", "", nil, "the Dockerfile", 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -84,7 +85,7 @@ func TestDockerfileMistakes(t *testing.T) {
 				return
 			}
 			s := bkerrdefs.Sources(err)
-			if len(s) == 0 || len(s[0].Ranges) == 0 || int(s[0].Ranges[0].Start.Line) != tc.line {
+			if len(s) != 1 || len(s[0].Ranges) == 0 || int(s[0].Ranges[0].Start.Line) != tc.line {
 				t.Errorf("sources %v, want line %d", s, tc.line)
 			}
 		})

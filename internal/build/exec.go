@@ -40,6 +40,7 @@ func (o *execOp) key(ctx context.Context, _ *track, inputs []result) (cacheKey, 
 	}
 	more := []string{platforms.FormatAll(platformOf(o.v.op))}
 	var inParts []part
+	whole := make([]bool, len(inputs))
 	for i, m := range op.Mounts {
 		if m.CacheOpt != nil {
 			m.CacheOpt = &pb.CacheOpt{}
@@ -54,22 +55,37 @@ func (o *execOp) key(ctx context.Context, _ *track, inputs []result) (cacheKey, 
 		if p.name == mountedFiles {
 			m.Selector = ""
 		}
+		whole[m.Input] = whole[m.Input] || p.whole
 		if i > 0 {
 			p.name += " mounted at " + m.Dest
 		}
 		more, inParts = append(more, p.value), append(inParts, p)
 	}
 	d, err := keyOf("exec", op, more...)
-	return cacheKey{digest: d, kind: "regular", parts: func() []part { return append(o.words(), inParts...) }}, err
+	return cacheKey{
+		digest: d, kind: "regular", parts: func() []part { return append(o.words(), inParts...) },
+		// What is mounted to be written to, and counts by its content, counts with all of it, or is handed on as it is.
+		whole: func(out, in int) bool { return in < len(whole) && (whole[in] || o.inputOfOutput(out) == in) },
+	}, err
 }
 
 const mountedFiles = "files"
 
+// inputOfOutput is the input that an output began as; -1 for none.
+func (o *execOp) inputOfOutput(out int) int {
+	for _, m := range o.op.Mounts {
+		if hasOutput(m) && int(m.Output) == out {
+			return int(inputOf(m))
+		}
+	}
+	return -1
+}
+
 // input is what the command depends on in what is mounted: the files that it sees, if it cannot hand on others.
 func (o *execOp) input(ctx context.Context, m *pb.Mount, in result) (part, error) {
 	byContent := !hasOutput(m) || m.Readonly
-	if in.Local == nil && (m.Dest == pb.RootMount || !byContent || m.ContentCache == pb.MountContentCache_OFF) {
-		return part{name: "what it stands on", value: in.identity().String(), input: int(m.Input) + 1}, nil
+	if in.Local == nil && (in.lazy || m.Dest == pb.RootMount || !byContent || m.ContentCache == pb.MountContentCache_OFF) {
+		return part{name: "what it stands on", value: in.identity().String(), input: int(m.Input) + 1, whole: true}, nil
 	}
 	selector := m.Selector
 	if !byContent {
@@ -112,7 +128,7 @@ func (o *execOp) run(ctx context.Context, t *track, inputs []result) ([]result, 
 		return nil, err
 	}
 	defer release()
-	mounts, err := o.mounts(ctx, inputs)
+	mounts, unstable, err := o.mounts(ctx, inputs)
 	if err != nil {
 		return nil, err
 	}
@@ -125,12 +141,45 @@ func (o *execOp) run(ctx context.Context, t *track, inputs []result) ([]result, 
 	if err != nil {
 		return nil, o.explain(err)
 	}
-	return o.outputs(mounts, committed)
+	outs, err := o.outputs(mounts, committed)
+	if err != nil {
+		return nil, err
+	}
+	if !unstable {
+		if unstable, err = o.disturbed(ctx, mounts, inputs); err != nil {
+			return nil, err
+		}
+	}
+	for i := range outs {
+		outs[i].unstable = unstable
+	}
+	if unstable {
+		t.say("files of the context changed while they were used; this step will run again next time")
+	}
+	return outs, nil
+}
+
+// disturbed says whether a directory of the client that was mounted as it lies was changed since its files were digested.
+func (o *execOp) disturbed(ctx context.Context, mounts []runstep.Mount, inputs []result) (bool, error) {
+	for _, m := range mounts {
+		if m.Source.Local == nil {
+			continue
+		}
+		in := inputs[m.Input]
+		same, err := o.j.b.files.Unchanged(ctx, below(in, m.Selector), in.Source)
+		if err != nil {
+			return false, fmt.Errorf("mount %s: %w", m.Dest, err)
+		}
+		if !same {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // mounts are what the inputs hold. A directory of the client is mounted as it lies where the command only reads it.
-func (o *execOp) mounts(ctx context.Context, inputs []result) ([]runstep.Mount, error) {
-	mounts := make([]runstep.Mount, len(o.op.Mounts))
+func (o *execOp) mounts(ctx context.Context, inputs []result) (mounts []runstep.Mount, unstable bool, err error) {
+	mounts = make([]runstep.Mount, len(o.op.Mounts))
 	for i, m := range o.op.Mounts {
 		mounts[i].Mount = m
 		if inputOf(m) < 0 {
@@ -141,28 +190,31 @@ func (o *execOp) mounts(ctx context.Context, inputs []result) ([]runstep.Mount, 
 			mounts[i].Source.Local = &runstep.Local{Dir: l.Dir, Filter: l.Filter}
 			continue
 		}
-		layers, err := o.j.layers(ctx, in)
+		layers, changed, err := o.j.stack(ctx, in)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
-		mounts[i].Source.Layers = layers
+		mounts[i].Source.Layers, unstable = layers, unstable || changed
 	}
-	return mounts, nil
+	return mounts, unstable, nil
 }
 
 // layers makes a stack of layers of any result.
 func (j *job) layers(ctx context.Context, in result) ([]digest.Digest, error) {
+	layers, _, err := j.stack(ctx, in)
+	return layers, err
+}
+
+// stack is layers that also says whether a directory of the client changed while it was copied.
+func (j *job) stack(ctx context.Context, in result) (layers []digest.Digest, changed bool, err error) {
 	if in.Local == nil {
-		return in.Layers, nil
+		return in.Layers, false, nil
 	}
 	r, err := j.b.files.Layers(ctx, in.Source, j.hold)
-	if err != nil {
-		return nil, err
+	if err != nil || len(r.Outputs) == 0 {
+		return nil, false, err
 	}
-	if len(r.Outputs) == 0 {
-		return nil, nil
-	}
-	return r.Outputs[0].Layers, nil
+	return r.Outputs[0].Layers, r.Unstable, nil
 }
 
 // outputs puts what was committed on top of what was mounted.

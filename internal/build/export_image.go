@@ -3,7 +3,6 @@ package build
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -58,15 +57,6 @@ func (j *job) exportImage(ctx context.Context, t *track, e Export, products []pr
 
 // nameImage gives the result its names here.
 func (j *job) nameImage(ctx context.Context, t *track, o image.BuildOptions) (built *image.Built, err error) {
-	o.Images = slices.Clone(o.Images) // the registry gets them with attestations
-	for i := range o.Images {
-		o.Images[i].Attestations = nil // only an index has room for them, and a name here stands for one image
-	}
-	if len(o.Images) > 1 {
-		t.say("of %d platforms, %s gets the name here; push, or an oci output, has all of them\n", len(o.Images),
-			platforms.Format(platforms.DefaultSpec()))
-		o.Index = true
-	}
 	err = t.part("exporting layers", func() error {
 		built, err = j.b.cfg.Images.Build(ctx, o)
 		return err

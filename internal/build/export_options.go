@@ -176,8 +176,11 @@ func told(b *image.Built, names []string) (map[string]string, error) {
 		exptypes.ExporterImageDigestKey:     d.Digest.String(),
 		exptypes.ExporterImageDescriptorKey: base64.StdEncoding.EncodeToString(raw),
 	}
-	if len(b.Configs) == 1 {
+	switch {
+	case len(b.Configs) == 1:
 		m[exptypes.ExporterImageConfigDigestKey] = b.Configs[0].String()
+	case b.Image != nil: // What the image is called here by its id.
+		m[exptypes.ExporterImageConfigDigestKey] = b.Image.ID.String()
 	}
 	if len(names) > 0 {
 		m[exptypes.ExporterImageNameKey] = strings.Join(names, ",")

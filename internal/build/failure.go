@@ -75,15 +75,6 @@ func notGranted(v *vertex, what, try string) error {
 	return bkerrdefs.WrapVertex(err, v.digest)
 }
 
-// foreignFrontend refuses a syntax line that names something else than the Dockerfile's frontend.
-func foreignFrontend(source string) error {
-	return &fault.Error{
-		Code: "foreign-frontend", What: fmt.Sprintf("the syntax %q cannot be used", source),
-		Cause: "kist has docker/dockerfile built in and runs no frontends from images",
-		Try:   "take the syntax line out of the Dockerfile, or name docker/dockerfile:1 in it", Class: errdefs.ErrNotImplemented,
-	}
-}
-
 // unknownImage says more of an image that is not to be had: COPY --from and FROM take what is no stage for an image.
 func (j *job) unknownImage(ref string, err error) error {
 	if !errdefs.IsNotFound(err) && !errdefs.IsPermissionDenied(err) && !errdefs.IsUnauthorized(err) && !errdefs.IsUnavailable(err) {

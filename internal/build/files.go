@@ -24,6 +24,7 @@ type files interface {
 	InputDigest(ctx context.Context, op *pb.FileOp, i int, src fileop.Source) (d digest.Digest, all bool, err error)
 	InputFiles(ctx context.Context, op *pb.FileOp, i int, src fileop.Source, yield func(string, digest.Digest) bool) error
 	SelectDigest(ctx context.Context, sel treesum.Selection, src fileop.Source) (digest.Digest, error)
+	Unchanged(ctx context.Context, sel treesum.Selection, src fileop.Source) (bool, error)
 }
 
 func sources(inputs []result) []fileop.Source {
@@ -62,6 +63,7 @@ func (o *fileOp) key(ctx context.Context, _ *track, inputs []result) (cacheKey, 
 		more = append(more, p.value)
 	}
 	k.parts = func() []part { return append([]part{{name: "the instruction", value: o.words()}}, parts...) }
+	k.whole = func(_, in int) bool { return in < len(parts) && parts[in].whole }
 	var err error
 	k.digest, err = keyOf("file", o.op, more...)
 	return k, err
@@ -70,10 +72,13 @@ func (o *fileOp) key(ctx context.Context, _ *track, inputs []result) (cacheKey, 
 // input is what the operation depends on in one of its inputs.
 func (o *fileOp) input(ctx context.Context, i int, in result) (part, error) {
 	digestOf := func() (digest.Digest, bool, error) { return o.j.b.files.InputDigest(ctx, o.op, i, in.Source) }
-	whole := part{name: "what it stands on", value: in.identity().String(), input: i + 1}
+	whole := part{name: "what it stands on", value: in.identity().String(), input: i + 1, whole: true}
 	selected := part{name: "files", input: i + 1, files: func(ctx context.Context, yield func(string, digest.Digest) bool) error {
 		return o.j.b.files.InputFiles(ctx, o.op, i, in.Source, yield)
 	}}
+	if in.lazy {
+		return whole, nil
+	}
 	if in.Local != nil {
 		d, all, err := digestOf()
 		if all && err == nil {
@@ -227,9 +232,14 @@ func carry(outs, inputs []result) []result {
 	return outs
 }
 
+// below selects what is in a tree below a path.
+func below(in result, dir string) treesum.Selection {
+	return treesum.Selection{Path: path.Join("/", dir), FollowLinks: true, Root: in.Local != nil}
+}
+
 // treeDigest is what is in a tree below a path.
 func (j *job) treeDigest(ctx context.Context, in result, dir string) (digest.Digest, error) {
-	sel := treesum.Selection{Path: path.Join("/", dir), FollowLinks: true, Root: in.Local != nil}
+	sel := below(in, dir)
 	if in.Local != nil {
 		return j.b.files.SelectDigest(ctx, sel, in.Source)
 	}

@@ -14,14 +14,15 @@ type flights struct {
 }
 
 type flight struct {
-	done chan struct{} // closed when outs and err are there
+	done chan struct{} // closed when what follows is there
 	outs []output
 	err  error
+	sure bool // outs are what the key says
 }
 
-// do runs fn unless somebody else runs the same. Whoever waited for another one's failure tries by itself: the reason may
-// have been the other one's session.
-func (f *flights) do(ctx context.Context, key digest.Digest, fn func() ([]output, error)) (outs []output, shared bool, err error) {
+// do runs fn unless somebody else runs the same. fn also says whether what it made is what the key says. Whoever waited for another
+// one's failure, or for what is not sure, tries by itself: the reason may have been the other one's session.
+func (f *flights) do(ctx context.Context, key digest.Digest, fn func() (outs []output, sure bool, err error)) (outs []output, shared bool, err error) {
 	for {
 		f.mu.Lock()
 		other, ok := f.all[key]
@@ -34,7 +35,7 @@ func (f *flights) do(ctx context.Context, key digest.Digest, fn func() ([]output
 		case <-ctx.Done():
 			return nil, false, context.Cause(ctx)
 		}
-		if other.err == nil {
+		if other.err == nil && other.sure {
 			return other.outs, true, nil
 		}
 	}
@@ -51,6 +52,6 @@ func (f *flights) do(ctx context.Context, key digest.Digest, fn func() ([]output
 		close(own.done)
 	}()
 	own.err = errAbandoned
-	own.outs, own.err = fn()
+	own.outs, own.sure, own.err = fn()
 	return own.outs, false, own.err
 }

@@ -99,7 +99,7 @@ func (g *gateway) graph(ctx context.Context, req gwclient.SolveRequest) (*gwclie
 	return res, nil
 }
 
-// frontend runs a frontend in this process: there is one, the Dockerfile's.
+// frontend runs a frontend: the Dockerfile's in this process, others in the containers that they come as.
 func (g *gateway) frontend(ctx context.Context, name string, attrs map[string]string, inputs map[string]*pb.Definition, depth int) (*gwclient.Result, error) {
 	if depth > maxDepth {
 		return nil, fmt.Errorf("frontends call each other more than %d deep: %w", maxDepth, errdefs.ErrInvalidArgument)
@@ -108,13 +108,16 @@ func (g *gateway) frontend(ctx context.Context, name string, attrs map[string]st
 	if attrs == nil {
 		attrs = map[string]string{}
 	}
+	run := dockerfile.Build
 	switch name {
 	case "dockerfile.v0":
 	case "gateway.v0":
-		if !builtIn(attrs["source"]) {
-			return nil, foreignFrontend(attrs["source"])
+		if attrs["source"] == "" {
+			return nil, fmt.Errorf("the frontend gateway.v0 without the option source, which names its image: %w", errdefs.ErrInvalidArgument)
 		}
-		if attrs["cmdline"] == "" {
+		if !builtIn(attrs["source"]) {
+			run = runImage
+		} else if attrs["cmdline"] == "" {
 			attrs["cmdline"] = attrs["source"] // Or the frontend would look for a syntax line again.
 		}
 	default:
@@ -133,7 +136,8 @@ func (g *gateway) frontend(ctx context.Context, name string, attrs map[string]st
 			return nil, err
 		}
 	}
-	return dockerfile.Build(ctx, sub)
+	res, err := run(ctx, sub)
+	return res, g.j.onePlace(err)
 }
 
 // builtIn says whether an image is that of the Dockerfile frontend, which is built in.

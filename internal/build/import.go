@@ -25,14 +25,14 @@ import (
 type imported struct {
 	j       *job
 	records map[digest.Digest]*record
+	defined map[digest.Digest]*record // by the steps' definitions
 	blobs   map[digest.Digest]ocispec.Descriptor
 	open    func(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error)
 }
 
-// fetch brings the layers of a record here. It returns nil if there is no such record.
-func (im *imported) fetch(ctx context.Context, key digest.Digest) (*record, error) {
-	row, ok := im.records[key]
-	if !ok {
+// fetch brings the layers of a record here. There may be none, as nil says.
+func (im *imported) fetch(ctx context.Context, row *record) (*record, error) {
+	if row == nil {
 		return nil, nil
 	}
 	g, ctx := errgroup.WithContext(ctx)
@@ -131,11 +131,17 @@ func (im *imported) add(config []byte, blobs []ocispec.Descriptor) error {
 		return err
 	}
 	if im.records == nil {
-		im.records, im.blobs = map[digest.Digest]*record{}, map[digest.Digest]ocispec.Descriptor{}
+		im.records, im.defined, im.blobs = map[digest.Digest]*record{}, map[digest.Digest]*record{}, map[digest.Digest]ocispec.Descriptor{}
 	}
 	maps.Copy(im.blobs, layers)
 	for _, r := range f.Records {
-		im.records[r.Key] = &record{Outputs: r.Outputs, Name: r.Name, Kind: r.Kind, Created: r.Created}
+		row := record{Outputs: r.Outputs, Name: r.Name, Kind: r.Kind, Created: r.Created}
+		im.records[r.Key] = &row
+		if r.Definition != "" {
+			defined := row
+			defined.Results = r.Results
+			im.defined[r.Definition] = &defined
+		}
 	}
 	return nil
 }

@@ -40,6 +40,10 @@ type job struct {
 	// frontend and attrs are those of the frontend that made the graphs.
 	frontend string
 	attrs    map[string]string
+	// frontends are the images that frontends came as.
+	frontends []*vertex
+	// definitions are the steps' second keys, as far as somebody wanted to know.
+	definitions map[*vertex]*definition
 	// imported are the caches that were asked for, whether they could be had or not.
 	imported []string
 	// dockerfile is the file that the frontend read first.
@@ -62,6 +66,7 @@ type step struct {
 	op     operation
 	key    digest.Digest
 	parts  func() []part
+	whole  func(out, in int) bool
 	cached bool
 	shared bool
 	reason string // why the cache could not be used, if that is known without comparing
@@ -132,6 +137,9 @@ func (j *job) turn(s *step) (err error) {
 			}
 		}
 	}()
+	if taken, err := j.takeDefined(s); taken || err != nil {
+		return s.v.locate(err)
+	}
 	inputs, err := j.inputs(s)
 	if err != nil {
 		return s.v.locate(err)
@@ -210,7 +218,7 @@ func (j *job) attempt(s *step, op operation, inputs []result, t *track) error {
 	if err != nil {
 		return err
 	}
-	s.key, s.parts = k.digest, k.parts
+	s.key, s.parts, s.whole = k.digest, k.parts, k.whole
 	unstable := false
 	for _, in := range inputs {
 		unstable = unstable || in.unstable
@@ -232,7 +240,7 @@ func (j *job) attempt(s *step, op operation, inputs []result, t *track) error {
 	}
 	t.running()
 	s.ran = true
-	outs, shared, err := j.b.flights.do(j.ctx, k.digest, func() ([]output, error) { return j.perform(s, op, inputs, t, k, unstable) })
+	outs, shared, err := j.b.flights.do(j.ctx, k.digest, func() ([]output, bool, error) { return j.perform(s, op, inputs, t, k, unstable) })
 	if err != nil {
 		return err
 	}
@@ -258,7 +266,7 @@ func (j *job) hit(s *step, inputs []result) bool {
 		s.reason = "what it had made was removed from the cache"
 	}
 	for _, im := range j.caches() {
-		row, err := im.fetch(j.ctx, s.key)
+		row, err := im.fetch(j.ctx, im.records[s.key])
 		if err != nil || row == nil || !j.take(s, row.Outputs, inputs) {
 			continue // What cannot be fetched is made.
 		}
@@ -280,6 +288,9 @@ func (j *job) caches() []*imported {
 func (j *job) take(s *step, outs []output, inputs []result) bool {
 	results := make([]result, len(outs))
 	for i, o := range outs {
+		if o.Base >= 0 && s.whole != nil && !s.whole(i, o.Base) {
+			return false // A record of another program, or of an early kist.
+		}
 		r, ok := o.resultOf(inputs)
 		if !ok || !j.hold.Take(r.Layers...) {
 			return false
@@ -294,11 +305,11 @@ func (j *job) take(s *step, outs []output, inputs []result) bool {
 	return true
 }
 
-// perform runs the step and remembers what it made.
-func (j *job) perform(s *step, op operation, inputs []result, t *track, k cacheKey, unstable bool) ([]output, error) {
+// perform runs the step and remembers what it made, if it is sure that it is what the key says.
+func (j *job) perform(s *step, op operation, inputs []result, t *track, k cacheKey, unstable bool) (outs []output, sure bool, err error) {
 	results, err := op.run(j.ctx, t, inputs)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	now := time.Now()
 	row := &record{Created: now, Used: now, Uses: 1, Name: s.v.name, Kind: k.kind}
@@ -309,7 +320,7 @@ func (j *job) perform(s *step, op operation, inputs []result, t *track, k cacheK
 			row.Outputs = append(row.Outputs, output{None: true})
 			continue
 		}
-		o := outputOf(r.Layers, inputs)
+		o := outputOf(r.Layers, inputs, func(in int) bool { return k.whole == nil || k.whole(i, in) })
 		row.Outputs = append(row.Outputs, o)
 		row.Size += j.b.sizeOf(o.Added)
 		r.from, r.fresh = s.key, true
@@ -326,7 +337,7 @@ func (j *job) perform(s *step, op operation, inputs []result, t *track, k cacheK
 	if !unstable {
 		j.b.cache.put(s.key, row)
 	}
-	return row.Outputs, nil
+	return row.Outputs, !unstable, nil
 }
 
 // atEnd has fn run when the build has ended.

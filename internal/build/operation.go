@@ -27,6 +27,9 @@ type cacheKey struct {
 	kind string
 	// parts explain the key: what changed is the reason why a step ran. It is called only when somebody wants to know.
 	parts func() []part
+	// whole says whether an input counts in the key with all that it holds, or with all that is in an output: only then may a record
+	// tell the output as layers on that input, as an input that differs in what did not count gives the same key. Nil: all do.
+	whole func(out, in int) bool
 	// cached says of something without a key that it was there already.
 	cached bool
 }
@@ -37,6 +40,8 @@ type part struct {
 	name, value string
 	// files lists what value is the digest of, if it is one of files.
 	files func(context.Context, func(name string, d digest.Digest) bool) error
+	// whole says that value names all that the input holds.
+	whole bool
 	// input is the number of the input whose result value is, counted from 1; 0 for none.
 	input int
 }

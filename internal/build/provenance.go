@@ -145,7 +145,12 @@ func (j *job) capture(ref *Reference) *provenance.Capture {
 	c := &provenance.Capture{}
 	j.mu.Lock()
 	c.Request.Frontend, c.Request.Args = j.frontend, provenance.FilterArgs(j.attrs)
+	frontends := slices.Clone(j.frontends)
 	j.mu.Unlock()
+	seen := map[*vertex]bool{}
+	for _, v := range frontends {
+		each(v, seen, func(v *vertex) { j.captureVertex(c, v) })
+	}
 	if ref == nil {
 		return c
 	}
@@ -178,10 +183,13 @@ func (j *job) captureVertex(c *provenance.Capture, v *vertex) {
 	j.mu.Lock()
 	s := j.steps[stepID{v.digest, v.meta.IgnoreCache}]
 	j.mu.Unlock()
-	if s == nil {
-		return
+	var op operation
+	if s != nil {
+		op = s.op
+	} else if d := j.knownDefinition(v); d != nil { // The source was not needed, but what stands on it was found by it.
+		op = d.op
 	}
-	switch o := s.op.(type) {
+	switch o := op.(type) {
 	case *imageOp:
 		p := platformOf(v.op)
 		c.AddImage(provenancetypes.ImageSource{Ref: o.ref, Platform: &p, Digest: o.found.digest})

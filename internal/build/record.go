@@ -37,6 +37,9 @@ type record struct {
 	Kind string `json:"kind"`
 	// Parents are the keys of the steps that this one stands on.
 	Parents []digest.Digest `json:"parents,omitempty"`
+	// Results are the identities of the outputs. They are there in a record whose key is a step's definition: what the outputs'
+	// layers lie on may come out otherwise than when the record was made.
+	Results []digest.Digest `json:"results,omitempty"`
 }
 
 func (r *record) layers(fn func(digest.Digest) bool) bool {
@@ -64,6 +67,7 @@ type Cache struct {
 	mu      sync.Mutex // guards what follows
 	all     map[digest.Digest]*record
 	layers  map[digest.Digest]int // how many records need a layer
+	defined int                   // how many records have a definition for a key
 	history map[string]*history   // read or written since Open
 	content map[string]digest.Digest
 	keeps   int // how often a history was kept since Open
@@ -165,6 +169,9 @@ func (r *Cache) later(fn func(*db.Tx) error) {
 func (r *Cache) add(key digest.Digest, row *record) {
 	r.drop(key)
 	r.all[key] = row
+	if len(row.Results) > 0 {
+		r.defined++
+	}
 	row.layers(func(d digest.Digest) bool { r.layers[d]++; return true })
 }
 
@@ -174,6 +181,9 @@ func (r *Cache) drop(key digest.Digest) {
 		return
 	}
 	delete(r.all, key)
+	if len(old.Results) > 0 {
+		r.defined--
+	}
 	old.layers(func(d digest.Digest) bool {
 		if r.layers[d]--; r.layers[d] == 0 {
 			delete(r.layers, d)
@@ -188,6 +198,13 @@ func (r *Cache) get(key digest.Digest) (*record, bool) {
 	defer r.mu.Unlock()
 	row, ok := r.all[key]
 	return row, ok
+}
+
+// hasDefined says whether any record has a definition for a key.
+func (r *Cache) hasDefined() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.defined > 0
 }
 
 func (r *Cache) put(key digest.Digest, row *record) {

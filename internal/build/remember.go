@@ -27,6 +27,13 @@ func (j *job) noteFrontend(name string, attrs map[string]string) {
 	}
 }
 
+// noteFrontendImage notes what a frontend was made of: it is among what a result comes from.
+func (j *job) noteFrontendImage(v *vertex) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.frontends = append(j.frontends, v)
+}
+
 func (j *job) note(text string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

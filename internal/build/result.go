@@ -14,6 +14,8 @@ type result struct {
 	fileop.Source
 	// chain is identity's answer, where it is known.
 	chain digest.Digest
+	// lazy says that there is nothing but the identity: it stands for what was not made.
+	lazy bool
 	// none says that the output was not made: nobody asked for it.
 	none bool
 	// fresh says that this build made it, so a step that stands on it had no choice but to run.
@@ -45,13 +47,14 @@ func extend(chain digest.Digest, layers []digest.Digest) digest.Digest {
 	return chain
 }
 
-// outputOf says what layers are in terms of the inputs: the input that most of them come from, and what is on top.
-func outputOf(layers []digest.Digest, inputs []result) output {
+// outputOf says what layers are in terms of the inputs: the input that most of them come from, of those that may be told, and what is
+// on top.
+func outputOf(layers []digest.Digest, inputs []result, may func(in int) bool) output {
 	o := output{Base: -1}
 	best := 0
 	for i, in := range inputs {
 		n := len(in.Layers)
-		if in.Local != nil || n == 0 || n <= best || n > len(layers) || !prefixed(layers, in.Layers) {
+		if in.Local != nil || n == 0 || n <= best || n > len(layers) || !may(i) || !prefixed(layers, in.Layers) {
 			continue
 		}
 		o.Base, best = i, n

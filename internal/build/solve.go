@@ -22,6 +22,7 @@ func (j *job) build(f Gateway) (*Response, error) {
 		j.remember(false)
 		return nil, err
 	}
+	j.tellSpared(res)
 	resp := &Response{Ref: j.ref, Exporter: map[string]string{}, Metadata: map[string][]byte{}}
 	maps.Copy(resp.Metadata, res.Metadata)
 	for k, v := range res.Metadata {

@@ -77,7 +77,10 @@ func (j *job) resolveImage(ctx context.Context, ref, mode string, platform ocisp
 func (j *job) lookUp(ctx context.Context, r *resolved, named reference.Named, mode string) error {
 	var here error
 	if mode != pb.AttrImageResolveModeForcePull {
-		img, err := j.b.cfg.Images.Get(ctx, named.String())
+		img, err := j.b.cfg.Images.For(ctx, named.String(), &r.platform)
+		if known, ok := fault.As(err); ok && known.Code == "platform-not-available" {
+			img, err = j.b.cfg.Images.Get(ctx, named.String())
+		}
 		if err == nil && platforms.OnlyStrict(r.platform).Match(img.Config.Platform) {
 			r.img.Store(img)
 			r.digest = known(img, named)

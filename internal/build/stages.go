@@ -18,6 +18,16 @@ func (j *job) noteDockerfile(raw []byte) {
 
 // stages are the names of the Dockerfile's stages; none if it cannot be read.
 func (j *job) stages() []string {
+	stages := j.parsed()
+	names := make([]string, 0, len(stages))
+	for _, s := range stages {
+		names = append(names, s.Name)
+	}
+	return names
+}
+
+// parsed are the Dockerfile's stages; none if it cannot be read.
+func (j *job) parsed() []instructions.Stage {
 	j.mu.Lock()
 	raw := j.dockerfile
 	j.mu.Unlock()
@@ -29,9 +39,5 @@ func (j *job) stages() []string {
 	if err != nil {
 		return nil
 	}
-	names := make([]string, 0, len(stages))
-	for _, s := range stages {
-		names = append(names, s.Name)
-	}
-	return names
+	return stages
 }

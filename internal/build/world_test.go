@@ -45,7 +45,9 @@ type world struct {
 	play map[string]func(context.Context) (string, error)
 	// context is the client's directory.
 	context map[string]string
-	events  []*client.SolveStatus
+	// disturbed says that the context changed while it was used.
+	disturbed bool
+	events    []*client.SolveStatus
 }
 
 func newWorld(t testing.TB) *world {
@@ -210,6 +212,10 @@ func (w *world) InputFiles(_ context.Context, op *pb.FileOp, _ int, _ fileop.Sou
 
 func (w *world) SelectDigest(context.Context, treesum.Selection, fileop.Source) (digest.Digest, error) {
 	return digest.FromString(fmt.Sprint(w.context)), nil
+}
+
+func (w *world) Unchanged(context.Context, treesum.Selection, fileop.Source) (bool, error) {
+	return !w.disturbed, nil
 }
 
 // session is a client that has a context.

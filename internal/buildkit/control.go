@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/kistdev/kist/internal/bridge"
 	"github.com/kistdev/kist/internal/build"
 )
 
@@ -135,11 +136,9 @@ func (c *controller) ListWorkers(context.Context, *control.ListWorkersRequest) (
 		}
 	}
 	return &control.ListWorkersResponse{Record: []*types.WorkerRecord{{
-		ID: workerID, Labels: labels, Platforms: pb.PlatformsFromSpec(c.s.platforms()), BuildkitVersion: c.s.version(),
+		ID: bridge.WorkerID, Labels: labels, Platforms: pb.PlatformsFromSpec(c.s.platforms()), BuildkitVersion: c.s.version(),
 	}}}, nil
 }
-
-const workerID = "kist"
 
 // Info implements Control.
 func (c *controller) Info(context.Context, *control.InfoRequest) (*control.InfoResponse, error) {

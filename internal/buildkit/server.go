@@ -11,7 +11,6 @@ import (
 
 	contentapi "github.com/containerd/containerd/api/services/content/v1"
 	control "github.com/moby/buildkit/api/services/control"
-	gateway "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/util/grpcerrors"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -20,6 +19,7 @@ import (
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/kistdev/kist/internal/bridge"
 	"github.com/kistdev/kist/internal/build"
 )
 
@@ -65,9 +65,6 @@ type Server struct {
 	in   *handoff
 }
 
-// maxMessage bounds gRPC messages, as BuildKit does: a definition of a large graph is some megabytes.
-const maxMessage = 16 << 20
-
 // New makes a server. It costs nothing until a client comes.
 func New(c Config) (*Server, error) {
 	if c.Log == nil {
@@ -103,11 +100,11 @@ func (s *Server) ServeGRPC(conn net.Conn) error {
 // start builds the gRPC server.
 func (s *Server) start() {
 	s.grpc = grpc.NewServer(
-		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage),
+		grpc.MaxRecvMsgSize(bridge.MaxMessage), grpc.MaxSendMsgSize(bridge.MaxMessage),
 		grpc.UnaryInterceptor(grpcerrors.UnaryServerInterceptor), grpc.StreamInterceptor(grpcerrors.StreamServerInterceptor),
 	)
 	control.RegisterControlServer(s.grpc, &controller{s: s})
-	gateway.RegisterLLBBridgeServer(s.grpc, &s.bridges)
+	bridge.NewService(s.bridges.find).Register(s.grpc)
 	tracev1.RegisterTraceServiceServer(s.grpc, noTraces{})
 	grpc_health_v1.RegisterHealthServer(s.grpc, health.NewServer())
 	contentapi.RegisterContentServer(s.grpc, &content{blobs: s.cfg.Blobs, jobs: &s.jobs})

@@ -1,6 +1,10 @@
 package buildmsg
 
-import "time"
+import (
+	"time"
+
+	"github.com/kistdev/kist/internal/fault"
+)
 
 // Message is one line of the answer. Progress has BuildKit's form, so that --progress=rawjson passes it on as it is.
 type Message struct {
@@ -123,11 +127,7 @@ type Step struct {
 
 // Failure ends a build that did not.
 type Failure struct {
-	Message string `json:"message"`
-	Code    string `json:"code,omitempty"`
-	What    string `json:"what,omitempty"`
-	Cause   string `json:"cause,omitempty"`
-	Try     string `json:"try,omitempty"`
+	fault.Parts
 	// Step is the name of the step that failed, Command what it ran, Tail the last that it said.
 	Step     string  `json:"step,omitempty"`
 	Command  string  `json:"command,omitempty"`

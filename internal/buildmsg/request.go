@@ -50,6 +50,8 @@ type Request struct {
 	Attests   map[string]string `json:",omitempty"`
 	// Call is a frontend's method to call instead of a build: "lint", "outline", "targets".
 	Call string `json:",omitempty"`
+	// Provenance wants how the results came to be among what the exports tell, for --metadata-file: "min" or "max"; empty for not.
+	Provenance string `json:",omitempty"`
 	// Quiet says that nobody looks at the progress: it is left out, but for warnings.
 	Quiet bool `json:",omitempty"`
 	// Owner is whom files belong to that are written for the client on the daemon's machine.

@@ -72,23 +72,6 @@ func (g *Group) Thaw(ctx context.Context) error {
 	return nil
 }
 
-// Frozen tells whether the group was frozen.
-func (g *Group) Frozen() (bool, error) {
-	if g.h.v2() {
-		n, err := g.h.unified.number(g.rel, "cgroup.freeze")
-		return n == 1, err
-	}
-	d := g.dir("freezer")
-	if d == nil {
-		return false, nil
-	}
-	s, err := d.read(g.rel, "freezer.state")
-	if absent(err) {
-		return false, nil
-	}
-	return strings.TrimSpace(s) != "THAWED", err
-}
-
 func (g *Group) freezeV2(ctx context.Context, state string) error {
 	d := g.h.unified
 	if err := d.write(g.rel, "cgroup.freeze", state); err != nil {

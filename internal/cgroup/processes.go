@@ -96,8 +96,8 @@ func (d *hierarchy) children(rel string) ([]string, error) {
 	return subdirectories(fd)
 }
 
-// Kill ends all processes in the group.
-func (g *Group) Kill(ctx context.Context) error {
+// kill ends all processes in the group.
+func (g *Group) kill(ctx context.Context) error {
 	if g.unit != nil {
 		g.unit.release()
 	}

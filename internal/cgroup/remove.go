@@ -43,7 +43,7 @@ func (g *Group) Remove(ctx context.Context) error {
 func (g *Group) removeBusy(ctx context.Context, left []*hierarchy) error {
 	rest := *g
 	rest.dirs = left
-	if err := rest.Kill(ctx); err != nil {
+	if err := rest.kill(ctx); err != nil {
 		return err
 	}
 	for _, d := range left {

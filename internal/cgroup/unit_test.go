@@ -198,3 +198,20 @@ func TestSystemdScope(t *testing.T) {
 		t.Error("removing a unit that has gone:", err)
 	}
 }
+
+// frozen tells whether the group was frozen.
+func (g *Group) frozen() (bool, error) {
+	if g.h.v2() {
+		n, err := g.h.unified.number(g.rel, "cgroup.freeze")
+		return n == 1, err
+	}
+	d := g.dir("freezer")
+	if d == nil {
+		return false, nil
+	}
+	s, err := d.read(g.rel, "freezer.state")
+	if absent(err) {
+		return false, nil
+	}
+	return strings.TrimSpace(s) != "THAWED", err
+}

@@ -214,7 +214,7 @@ func TestV1FreezeThawKill(t *testing.T) {
 	if err := g.Freeze(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if frozen, err := g.Frozen(); !frozen || err != nil {
+	if frozen, err := g.frozen(); !frozen || err != nil {
 		t.Errorf("Frozen is %v, %v", frozen, err)
 	}
 	loaded, err := Load(g.Path())
@@ -224,13 +224,13 @@ func TestV1FreezeThawKill(t *testing.T) {
 	if err := loaded.Thaw(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if frozen, _ := g.Frozen(); frozen {
+	if frozen, _ := g.frozen(); frozen {
 		t.Error("still frozen after Thaw")
 	}
 	if err := g.Freeze(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if err := loaded.Kill(ctx); err != nil {
+	if err := loaded.kill(ctx); err != nil {
 		t.Fatal("killing a frozen group:", err)
 	}
 	if left, err := g.Processes(); len(left) != 0 || err != nil {

@@ -267,16 +267,16 @@ func TestV2FreezeThawKill(t *testing.T) {
 	if err := g.Freeze(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if frozen, err := g.Frozen(); !frozen || err != nil {
+	if frozen, err := g.frozen(); !frozen || err != nil {
 		t.Errorf("Frozen is %v, %v", frozen, err)
 	}
 	if err := g.Thaw(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if frozen, err := g.Frozen(); frozen || err != nil {
+	if frozen, err := g.frozen(); frozen || err != nil {
 		t.Errorf("Frozen is %v, %v", frozen, err)
 	}
-	if err := g.Kill(ctx); err != nil {
+	if err := g.kill(ctx); err != nil {
 		t.Fatal(err)
 	}
 	if pids, err := g.Processes(); len(pids) != 0 || err != nil {

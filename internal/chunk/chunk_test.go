@@ -245,7 +245,7 @@ func BenchmarkCut(b *testing.B) {
 	b.SetBytes(int64(len(data)))
 	for b.Loop() {
 		for rest := data; len(rest) > 0; {
-			rest = rest[Cut(rest):]
+			rest = rest[cut(rest):]
 		}
 	}
 }

@@ -46,8 +46,8 @@ var (
 
 func highBits(n int) uint64 { return ^uint64(0) << (64 - n) }
 
-// Cut returns the length of the first piece of b, which must have Max bytes unless the content ends there.
-func Cut(b []byte) int {
+// cut returns the length of the first piece of b, which must have Max bytes unless the content ends there.
+func cut(b []byte) int {
 	if len(b) <= Min {
 		return len(b)
 	}
@@ -134,7 +134,7 @@ func (c *cutter) add(p []byte, fn func([]byte) error) error {
 func (c *cutter) give(least int, fn func([]byte) error) error {
 	at := 0
 	for c.n-at >= least && c.n > at {
-		n := Cut(c.buf[at:c.n])
+		n := cut(c.buf[at:c.n])
 		if err := fn(c.buf[at : at+n]); err != nil {
 			return err
 		}

@@ -122,8 +122,7 @@ func (a *app) bootstrap(f *bootstrapFlags) error {
 				a.note(cleanOutput(strings.TrimSuffix(line, "\n")))
 			}
 		}
-		e := last.Failure
-		return &client.Error{Message: e.Message, Code: e.Code, What: e.What, Cause: e.Cause, Try: e.Try}
+		return &client.Error{Parts: last.Failure.Parts}
 	case last.Result == nil:
 		return errors.New("the daemon ended the bootstrap without saying how")
 	case style == styleJSON:
@@ -160,7 +159,7 @@ func (v *bootstrapView) follow(body io.Reader) (*bootmsg.Message, error) {
 		if err := dec.Decode(&raw); err == io.EOF {
 			return &bootmsg.Message{}, nil
 		} else if err != nil {
-			return nil, fmt.Errorf("read the daemon's progress: %w", err)
+			return nil, lostDaemon(fmt.Errorf("read the daemon's progress: %w", err))
 		}
 		m := new(bootmsg.Message)
 		if err := json.Unmarshal(raw, m); err != nil {

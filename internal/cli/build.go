@@ -165,9 +165,9 @@ func readMessages(r io.Reader, to chan<- lineOrError) {
 			err = json.Unmarshal(raw, &l.message)
 		}
 		if errors.Is(err, io.EOF) {
-			l.err = errors.New("the daemon ended before the build did")
+			l.err = lostDaemon(fmt.Errorf("the daemon ended before the build did: %w", io.ErrUnexpectedEOF))
 		} else if err != nil {
-			l.err = fmt.Errorf("read the daemon's progress: %w", err)
+			l.err = lostDaemon(fmt.Errorf("read the daemon's progress: %w", err))
 		}
 		l.raw = raw
 		to <- l

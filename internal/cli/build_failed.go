@@ -17,7 +17,7 @@ func (b *buildRun) failed(f *buildmsg.Failure) error {
 			b.app.note(strings.TrimSuffix(text, "\n"))
 		}
 	}
-	return &client.Error{Message: f.Message, Code: f.Code, What: f.What, Cause: f.Cause, Try: f.Try}
+	return &client.Error{Parts: f.Parts}
 }
 
 // failureText is what is shown above the error. The output is left out where it was shown as it came.

@@ -127,6 +127,17 @@ func (b *buildRun) destination(o *buildmsg.Output, dest string) error {
 	return nil
 }
 
+// metadataProvenance is how much of the provenance --metadata-file gets, by the variable that buildx has for it.
+func metadataProvenance(wish string) string {
+	if wish == "max" {
+		return wish
+	}
+	if on, err := strconv.ParseBool(wish); wish == "disabled" || err == nil && !on {
+		return ""
+	}
+	return "min"
+}
+
 // metadataJSON is what docker writes to --metadata-file: values that hold JSON are written as JSON.
 func metadataJSON(r *buildmsg.Result) ([]byte, error) {
 	out := map[string]any{"buildx.build.ref": r.Ref}

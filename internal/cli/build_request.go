@@ -27,6 +27,9 @@ func (b *buildRun) prepare(path string) error {
 		Labels: mapOf(f.labels.values), Annotations: mapOf(f.annotations.values), Call: b.call.method,
 		Owner: &buildmsg.Owner{UID: os.Getuid(), GID: os.Getgid()}, Secrets: map[string][]byte{}, Agents: map[string]buildmsg.Agent{},
 	}
+	if f.metadataFile != "" {
+		b.req.Provenance = metadataProvenance(os.Getenv("BUILDX_METADATA_PROVENANCE"))
+	}
 	for _, l := range f.ulimits.list() {
 		b.req.Ulimits = append(b.req.Ulimits, fmt.Sprintf("%s=%d:%d", l.Name, l.Soft, l.Hard))
 	}

@@ -14,6 +14,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/kistdev/kist/internal/buildmsg"
+	"github.com/kistdev/kist/internal/fault"
+	"github.com/kistdev/kist/internal/testbed/suite"
 )
 
 // project is a directory to build.
@@ -223,7 +225,8 @@ func TestBuildFailure(t *testing.T) {
 	dir := project(t, map[string]string{"Dockerfile": "FROM scratch"})
 	d := newFakeDaemon(t)
 	d.builds(buildmsg.Message{Failure: &buildmsg.Failure{
-		Message: "process did not complete", Code: "build-step-failed", What: "step [2/2] RUN make failed", Cause: "exit code 2", Try: "look at its output", Step: "[2/2] RUN make", ExitCode: 2,
+		Parts: fault.Parts{Message: "process did not complete", Code: "build-step-failed", What: "step [2/2] RUN make failed", Cause: "exit code 2", Try: "look at its output"},
+		Step:  "[2/2] RUN make", ExitCode: 2,
 		Tail:   []byte("make: *** no\x1b[2J rule\n"),
 		Places: []buildmsg.Place{{File: "Dockerfile", First: 1, Lines: []string{"FROM scratch", "RUN make"}, Marks: []buildmsg.Range{{Start: buildmsg.Position{Line: 2}, End: buildmsg.Position{Line: 2}}}}},
 	}})
@@ -248,7 +251,7 @@ func TestBuildSyntaxError(t *testing.T) {
 	dir := project(t, map[string]string{"Dockerfile": "FROM scratch"})
 	d := newFakeDaemon(t)
 	d.builds(buildmsg.Message{Failure: &buildmsg.Failure{
-		Message: "dockerfile parse error on line 2: unknown instruction: RUM (did you mean RUN?)", Code: "build-dockerfile",
+		Parts: fault.Parts{Message: "dockerfile parse error on line 2: unknown instruction: RUM (did you mean RUN?)", Code: "build-dockerfile"},
 		Places: []buildmsg.Place{{
 			File: "Dockerfile", First: 1, Lines: []string{"FROM scratch", "\trum make"},
 			Marks: []buildmsg.Range{{Start: buildmsg.Position{Line: 2}, End: buildmsg.Position{Line: 2}}},
@@ -341,7 +344,7 @@ func TestPlainProgress(t *testing.T) {
 		}
 	}
 	v.warnings()
-	golden(t, "build-plain", out.String())
+	suite.Golden(t, "build-plain.golden", out.String())
 }
 
 func TestLiveProgress(t *testing.T) {
@@ -357,7 +360,7 @@ func TestLiveProgress(t *testing.T) {
 	if err := v.drawLive(true); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "build-live", strings.ReplaceAll(out.String(), "\x1b", "ESC"))
+	suite.Golden(t, "build-live.golden", strings.ReplaceAll(out.String(), "\x1b", "ESC"))
 }
 
 func TestRawProgress(t *testing.T) {

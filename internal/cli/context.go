@@ -190,13 +190,7 @@ func (a *app) contextInspectCommand() *cobra.Command {
 		if err := a.printContexts(shown, format); err != nil {
 			failures = append(failures, err)
 		}
-		for _, err := range failures {
-			a.complain(err)
-		}
-		if len(failures) > 0 {
-			return silent(exitFailure)
-		}
-		return nil
+		return a.complainAll(failures)
 	}
 	return c
 }

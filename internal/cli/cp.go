@@ -35,7 +35,10 @@ func (a *app) cpCommand() *cobra.Command {
 		to, dst := splitContainerPath(args[1])
 		switch {
 		case from != "" && to != "":
-			return errors.New("copying between containers is not supported")
+			return &hintedError{
+				err: errors.New("copying between containers is not supported"), code: "bad-usage",
+				try: "kist cp " + args[0] + " - | kist cp - " + to + ":DIRECTORY",
+			}
 		case from == "" && to == "":
 			return usageError(c, "one of the two must be in a container: CONTAINER:PATH")
 		case src == "" || dst == "":
@@ -83,6 +86,9 @@ func archiveRequest(method, name, p string) *client.Request {
 // statHeader is the field that tells what a path in a container is.
 const statHeader = "x-docker-container-path-stat"
 
+// errNoPath says that a path is not in a container that is there.
+var errNoPath = fmt.Errorf("no such path: %w", errdefs.ErrNotFound)
+
 // statPath asks what a path in a container is.
 func statPath(cl *client.Client, name, p string) (*container.PathStat, error) {
 	resp, err := cl.Do(archiveRequest("HEAD", name, p))
@@ -92,7 +98,7 @@ func statPath(cl *client.Client, name, p string) (*container.PathStat, error) {
 		if err := cl.Call(client.Get(containerPath(name, "/json"), nil)); err != nil {
 			return nil, err
 		}
-		return nil, fmt.Errorf("there is no %s in the container%w", p, quiet{errdefs.ErrNotFound})
+		return nil, fmt.Errorf("there is no %s in the container%w", p, quiet{errNoPath})
 	}
 	if err != nil {
 		return nil, err
@@ -130,7 +136,8 @@ func (a *app) copyFrom(cl *client.Client, f *cpFlags, name, src, dst string) (in
 		if _, ok := terminalFD(a.out); ok {
 			return 0, &hintedError{err: errors.New("an archive is not written to a terminal"), try: "redirect the output"}
 		}
-		return io.Copy(a.out, resp.Body)
+		n, err := io.Copy(a.out, resp.Body)
+		return n, lostDaemon(err)
 	}
 	st, err := decodeStat(resp.Header[statHeader])
 	if err != nil {
@@ -143,7 +150,7 @@ func (a *app) copyFrom(cl *client.Client, f *cpFlags, name, src, dst string) (in
 	m := a.measure("Copying", 0)
 	n, err := unpack(m.reader(resp.Body), target, f.archive)
 	m.end("", err)
-	return n, err
+	return n, lostDaemon(err)
 }
 
 // followLink returns what a symbolic link in a container names.
@@ -179,13 +186,18 @@ func localTarget(st *container.PathStat, src, dst string) (string, error) {
 	case err != nil && !errors.Is(err, os.ErrNotExist):
 		return "", err
 	case err != nil && !isDir && asDir:
-		return "", fmt.Errorf("there is no directory %s", dst)
+		return "", noDirectory(dst)
 	}
 	parent := filepath.Dir(filepath.Clean(dst))
 	if st, err := os.Stat(parent); err != nil || !st.IsDir() {
-		return "", fmt.Errorf("there is no directory %s", parent)
+		return "", noDirectory(parent)
 	}
 	return filepath.Clean(dst), nil
+}
+
+// noDirectory is the error of a directory on this machine that would be copied into.
+func noDirectory(dir string) error {
+	return &hintedError{err: fmt.Errorf("there is no directory %s", dir), try: "mkdir -p " + dir, code: "file-not-found"}
 }
 
 // contentsOnly tells that a path means a directory's contents, not the directory.
@@ -204,6 +216,9 @@ func (a *app) copyTo(cl *client.Client, f *cpFlags, src, name, dst string) (int6
 	}
 	if src == "-" {
 		st, err := statPath(cl, name, dst)
+		if errors.Is(err, errNoPath) {
+			err = &hintedError{err: err, try: "kist exec " + name + " mkdir -p " + dst, code: "path-not-in-container"}
+		}
 		if err != nil {
 			return 0, err
 		}
@@ -285,7 +300,9 @@ func containerTarget(cl *client.Client, name, dst, src string, isDir bool) (dir,
 		return "", "", err // it is the container that does not exist
 	}
 	if asDir && !isDir {
-		return "", "", fmt.Errorf("there is no directory %s:%s", name, dst)
+		return "", "", &hintedError{
+			err: fmt.Errorf("there is no directory %s:%s", name, dst), try: "kist exec " + name + " mkdir -p " + dst, code: "path-not-in-container",
+		}
 	}
 	clean := path.Clean(dst)
 	return path.Dir(clean), path.Base(clean), nil

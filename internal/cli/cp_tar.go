@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // pack writes a file or directory as a tar archive whose root is called base, and returns the bytes of its files.
@@ -146,6 +148,8 @@ type unpacker struct {
 	total  int64
 	// dirs get their times and modes last, when nothing is written into them any more.
 	dirs []*tar.Header
+	// skipped are the devices, which are not made.
+	skipped []string
 }
 
 // place maps an archive's name to one inside of root: the archive's own root becomes base.
@@ -206,7 +210,25 @@ func (u *unpacker) entry(h *tar.Header, r io.Reader) error {
 		}
 		return u.root.Link(old, p)
 	}
-	return fmt.Errorf("%s is a device or pipe and was not copied", p)
+	if h.Typeflag == tar.TypeFifo {
+		return u.pipe(h)
+	}
+	// A container makes devices of its own, which it cannot use; here they would be this machine's.
+	u.skipped = append(u.skipped, p)
+	return nil
+}
+
+// pipe makes a named pipe.
+func (u *unpacker) pipe(h *tar.Header) error {
+	dir, err := u.root.Open(filepath.Dir(h.Name))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if err := unix.Mkfifoat(int(dir.Fd()), filepath.Base(h.Name), 0o600); err != nil {
+		return fmt.Errorf("make the pipe %s: %w", h.Name, err)
+	}
+	return u.dress(h)
 }
 
 func (u *unpacker) dir(h *tar.Header) error {
@@ -233,6 +255,7 @@ func (u *unpacker) file(h *tar.Header, r io.Reader) error {
 	n, err := io.Copy(f, r)
 	u.total += n
 	if err := errors.Join(err, f.Close()); err != nil {
+		_ = u.root.Remove(h.Name) // Half a file is worse than none, and may be what fills the disk.
 		return fmt.Errorf("write %s: %w", h.Name, err)
 	}
 	return u.dress(h)
@@ -264,6 +287,12 @@ func (u *unpacker) finish() error {
 	for i := len(u.dirs) - 1; i >= 0; i-- {
 		if err := u.dress(u.dirs[i]); err != nil {
 			return err
+		}
+	}
+	if len(u.skipped) > 0 {
+		return &hintedError{
+			err: fmt.Errorf("%s is a device and was not copied; everything else was", strings.Join(u.skipped, ", ")),
+			try: "leave devices out, or kist cp CONTAINER:PATH - for all of it as a tar archive", code: "not-copied",
 		}
 	}
 	return nil

@@ -91,16 +91,18 @@ func (a *app) postCreate(cl *client.Client, f *containerFlags, req *container.Cr
 	if len(f.secrets.values) > 0 {
 		return postWithSecrets(cl, f.secrets.values, q, req)
 	}
-	r, err := client.PostJSON("/containers/create", q, req)
-	if err != nil {
-		return nil, err
-	}
-	return client.CallJSON[container.CreateResponse](cl, r)
+	return client.Ask[container.CreateResponse](cl, "/containers/create", q, req)
 }
 
-// meantHere adds to the failure to pull an image what the daemon said of one that is here and has nearly the same name.
+// meantHere adds to the failure to pull an image what the daemon said of one that is here and has nearly the same name, or
+// is for other platforms.
 func meantHere(missing, err error) error {
 	var e *client.Error
+	if errors.As(missing, &e) && e.Code == "no-such-platform" {
+		both := *e
+		both.Cause, both.Try = e.Cause+" here; "+err.Error(), ""
+		return &both
+	}
 	if near, ok := "", errors.As(missing, &e); ok {
 		if near, ok = strings.CutPrefix(e.Try, "did you mean "); ok {
 			return &hintedError{err: err, try: "did you mean " + strings.TrimSuffix(near, "?") + ", which is here?"}

@@ -3,7 +3,6 @@ package cli
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net/url"
 	"strings"
@@ -28,16 +27,8 @@ func (a *app) eventsCommand() *cobra.Command {
 	c.Flags().StringVar(&until, "until", "", "End at a time, or 42m ago")
 	c.RunE = func(*cobra.Command, []string) error {
 		q := url.Values{}
-		now := time.Now()
-		for k, v := range map[string]string{"since": since, "until": until} {
-			if v == "" {
-				continue
-			}
-			t, err := timestamp(v, now)
-			if err != nil {
-				return fmt.Errorf("invalid value for %q: %w", k, err)
-			}
-			q.Set(k, t)
+		if err := Between(q, since, until); err != nil {
+			return err
 		}
 		filters.addTo(q)
 		return a.events(q, format)

@@ -54,11 +54,7 @@ func (a *app) exec(f *execFlags, name string, command []string) error {
 	if err != nil {
 		return err
 	}
-	r, err := client.PostJSON(containerPath(name, "/exec"), nil, req)
-	if err != nil {
-		return err
-	}
-	made, err := client.CallJSON[container.ExecCreateResponse](cl, r)
+	made, err := client.Ask[container.ExecCreateResponse](cl, containerPath(name, "/exec"), nil, req)
 	if err != nil {
 		return a.hintContainer(cl, name, err)
 	}

@@ -68,6 +68,17 @@ func codeOf(err error) (int, error) {
 // complain prints an error.
 func (a *app) complain(err error) { a.note(complaint(err, a.coloured())) }
 
+// complainAll prints errors, and ends the command with them if there are any.
+func (a *app) complainAll(errs []error) error {
+	for _, err := range errs {
+		a.complain(err)
+	}
+	if len(errs) > 0 {
+		return silent(exitFailure)
+	}
+	return nil
+}
+
 // complaint is an error as error, cause and try. The first line ends with its code.
 func complaint(err error, coloured bool) string {
 	e := parts(err)
@@ -217,9 +228,9 @@ func broken(err error) bool {
 // nextSteps are what to try where nobody who knows more has said so, by code.
 var nextSteps = map[string]string{
 	"no-such-container": "kist ps -a", "no-such-image": "kist images", "image-not-found": "kist images, or kist pull", "no-such-network": "kist network ls",
-	"no-such-volume": "kist volume ls", "not-found": "check the name", "file-not-found": "check the path",
-	"file-no-permission": "sudo, or check the file's owner", "invalid-request": "correct it, as the message says",
-	"internal": "kist doctor", "unavailable": "kist doctor", "timed-out": "kist doctor", "conflict": "look at its state: kist ps -a",
+	"no-such-volume": "kist volume ls", "file-not-found": "check the path",
+	"file-no-permission": "sudo, or check the file's owner",
+	"internal":           "kist doctor", "unavailable": "kist doctor", "timed-out": "kist doctor",
 	"build-dockerfile": "correct that line", "build-step-failed": "look at its output, or kist build --progress plain",
 	"build-failed": "kist build --progress plain", "path-not-found": "check the path: it is looked for in the build's directory",
 	"not-permitted": "check what it is: kist inspect", "not-implemented": "leave it out: docs/limits.md", "disk-full": "kist system df",

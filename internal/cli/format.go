@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"reflect"
 	"strings"
 	"text/tabwriter"
 	"text/template"
@@ -127,7 +128,7 @@ func parseTemplate(text string) (*template.Template, error) {
 var templateFuncs = template.FuncMap{
 	"json":     toJSON,
 	"split":    strings.Split,
-	"join":     strings.Join,
+	"join":     join,
 	"title":    title,
 	"lower":    strings.ToLower,
 	"upper":    strings.ToUpper,
@@ -158,6 +159,22 @@ func toJSON(v any) (string, error) {
 		return "", err
 	}
 	return strings.TrimSpace(b.String()), nil
+}
+
+// join puts the elements of a list between separators: of strings, or of what JSON has in place of them.
+func join(list any, sep string) (string, error) {
+	if list == nil {
+		return "", nil
+	}
+	v := reflect.ValueOf(list)
+	if v.Kind() != reflect.Slice {
+		return "", fmt.Errorf("join takes a list, not %T", list)
+	}
+	words := make([]string, v.Len())
+	for i := range words {
+		words[i] = fmt.Sprint(v.Index(i).Interface())
+	}
+	return strings.Join(words, sep), nil
 }
 
 func title(s string) string {

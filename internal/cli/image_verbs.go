@@ -36,7 +36,7 @@ func (a *app) rmiCommand() *cobra.Command {
 		if noPrune {
 			q.Set("noprune", "1")
 		}
-		if err := addPlatforms(q, platforms.values); err != nil {
+		if err := addPlatforms(q, "platforms", platforms.values); err != nil {
 			return err
 		}
 		failed := false
@@ -118,7 +118,7 @@ func (a *app) saveCommand() *cobra.Command {
 	list(c.Flags(), &platforms, "platform", "", "Save only the part for a platform", nil)
 	c.RunE = func(_ *cobra.Command, args []string) error {
 		q := url.Values{"names": args}
-		if err := addPlatforms(q, platforms.values); err != nil {
+		if err := addPlatforms(q, "platform", platforms.values); err != nil {
 			return err
 		}
 		cl, err := a.client()

@@ -122,13 +122,7 @@ func (a *app) inspectAll(names []string, format string, look func(cl *client.Cli
 	if err := a.printObjects(found, t, format); err != nil {
 		failures = append(failures, err)
 	}
-	for _, err := range failures {
-		a.complain(err)
-	}
-	if len(failures) > 0 {
-		return silent(exitFailure)
-	}
-	return nil
+	return a.complainAll(failures)
 }
 
 // lookUp finds the first kind that has an object of the name.
@@ -249,6 +243,9 @@ func (o *object) execute(t *template.Template, b *bytes.Buffer) error {
 	if derr := d.Decode(&v); derr != nil {
 		return derr
 	}
+	if o.kind == "container" {
+		addFormerAddresses(v)
+	}
 	plain, cerr := t.Clone()
 	if cerr != nil {
 		return cerr
@@ -257,6 +254,26 @@ func (o *object) execute(t *template.Template, b *bytes.Buffer) error {
 		return errors.Join(rerr)
 	}
 	return nil
+}
+
+// addFormerAddresses gives a container's JSON the default network's addresses where they were until API 1.51, and where
+// half of the world's scripts still look for them: {{.NetworkSettings.IPAddress}}.
+func addFormerAddresses(v any) {
+	whole, _ := v.(map[string]any)
+	settings, _ := whole["NetworkSettings"].(map[string]any)
+	if settings == nil {
+		return
+	}
+	networks, _ := settings["Networks"].(map[string]any)
+	bridge, _ := networks[network.NetworkBridge].(map[string]any)
+	for _, key := range []string{"EndpointID", "Gateway", "GlobalIPv6Address", "IPAddress", "IPPrefixLen", "IPv6Gateway", "MacAddress"} {
+		if _, there := settings[key]; there {
+			continue
+		}
+		if settings[key] = bridge[key]; settings[key] == nil {
+			settings[key] = ""
+		}
+	}
 }
 
 func (o *object) typed(t *template.Template, b *bytes.Buffer) (bool, error) {

@@ -39,7 +39,7 @@ func (a *app) loadCommand() *cobra.Command {
 		if style == styleQuiet {
 			q.Set("quiet", "1")
 		}
-		if err := addPlatforms(q, platforms.values); err != nil {
+		if err := addPlatforms(q, "platform", platforms.values); err != nil {
 			return err
 		}
 		return a.upload(&client.Request{Method: "POST", Path: "/images/load", Query: q, Stream: src}, style)

@@ -54,15 +54,11 @@ func (a *app) login(key, user, password string, fromStdin bool) error {
 		return err
 	}
 	auth := registry.AuthConfig{Username: user, Password: password, ServerAddress: key}
-	r, err := client.PostJSON("/auth", nil, auth)
-	if err != nil {
-		return err
-	}
 	cl, err := a.client()
 	if err != nil {
 		return err
 	}
-	answer, err := client.CallJSON[registry.AuthResponse](cl, r)
+	answer, err := client.Ask[registry.AuthResponse](cl, "/auth", nil, auth)
 	if err != nil {
 		return err
 	}

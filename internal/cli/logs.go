@@ -34,16 +34,8 @@ func (a *app) logsCommand() *cobra.Command {
 
 func (a *app) logs(f *logsFlags, name string) error {
 	q := url.Values{"stdout": {"1"}, "stderr": {"1"}, "tail": {f.tail}}
-	now := time.Now()
-	for k, v := range map[string]string{"since": f.since, "until": f.until} {
-		if v == "" {
-			continue
-		}
-		t, err := timestamp(v, now)
-		if err != nil {
-			return fmt.Errorf("invalid value for %q: %w", k, err)
-		}
-		q.Set(k, t)
+	if err := Between(q, f.since, f.until); err != nil {
+		return err
 	}
 	for k, set := range map[string]bool{"follow": f.follow, "timestamps": f.timestamps, "details": f.details} {
 		if set {
@@ -84,6 +76,22 @@ func ended(err error) error {
 		return &hintedError{err: errors.New("the daemon ended the stream"), try: "run the command again"}
 	}
 	return err
+}
+
+// Between puts the times between which something is to be shown into a query, each as a time or an age; an empty one is no bound.
+func Between(q url.Values, since, until string) error {
+	now := time.Now()
+	for k, v := range map[string]string{"since": since, "until": until} {
+		if v == "" {
+			continue
+		}
+		t, err := timestamp(v, now)
+		if err != nil {
+			return fmt.Errorf("invalid value for %q: %w", k, err)
+		}
+		q.Set(k, t)
+	}
+	return nil
 }
 
 // timestamp reads a point in time as docker does: a date and time in many lengths, seconds since 1970, or how long ago. It

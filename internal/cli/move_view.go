@@ -79,8 +79,7 @@ func (m *moveView) say(raw []byte) error {
 	}
 	switch {
 	case l.Failure != nil:
-		f := l.Failure
-		return &client.Error{Message: f.Message, Code: f.Code, What: f.What, Cause: f.Cause, Try: f.Try}
+		return &client.Error{Parts: *l.Failure}
 	case l.Result != nil:
 		m.result = l.Result
 		return nil

@@ -143,15 +143,11 @@ func (a *app) networkCreateCommand() *cobra.Command {
 		if c.Flags().Changed("ipv6") {
 			req.EnableIPv6 = &f.ipv6
 		}
-		r, err := client.PostJSON("/networks/create", nil, req)
-		if err != nil {
-			return err
-		}
 		cl, err := a.client()
 		if err != nil {
 			return err
 		}
-		made, err := client.CallJSON[network.CreateResponse](cl, r)
+		made, err := client.Ask[network.CreateResponse](cl, "/networks/create", nil, req)
 		if err != nil {
 			return err
 		}
@@ -187,7 +183,7 @@ func (f *networkCreateFlags) ipam() (*network.IPAM, error) {
 	for _, s := range f.subnets.values {
 		p, err := netip.ParsePrefix(s)
 		if err != nil {
-			return nil, fmt.Errorf("invalid subnet %s: %w", s, err)
+			return nil, &hintedError{err: fmt.Errorf("invalid subnet %q", s), try: "--subnet 10.1.0.0/16: the first address and the bits of the network", code: "bad-flag"}
 		}
 		for _, other := range m.Config {
 			if other.Subnet.Overlaps(p) {
@@ -207,7 +203,7 @@ func (f *networkCreateFlags) ipam() (*network.IPAM, error) {
 	for _, s := range f.ranges.values {
 		p, err := netip.ParsePrefix(s)
 		if err != nil {
-			return nil, fmt.Errorf("invalid range %s: %w", s, err)
+			return nil, &hintedError{err: fmt.Errorf("invalid range %q", s), try: "--ip-range 10.1.5.0/24, a part of the subnet", code: "bad-flag"}
 		}
 		c, err := home("range", p.Addr())
 		if err != nil {
@@ -293,13 +289,9 @@ func (a *app) networkDisconnectCommand() *cobra.Command {
 
 // postNetwork sends a network one of its requests.
 func postNetwork[T network.ConnectRequest | network.DisconnectRequest](a *app, name, part string, body T) error {
-	r, err := client.PostJSON(networkPath(name)+part, nil, body)
-	if err != nil {
-		return err
-	}
 	cl, err := a.client()
 	if err != nil {
 		return err
 	}
-	return cl.Call(r)
+	return client.Tell(cl, networkPath(name)+part, nil, body)
 }

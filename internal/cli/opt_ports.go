@@ -39,11 +39,14 @@ func publishPorts(publish, expose []string) (network.PortSet, network.PortMap, e
 	set, bindings := network.PortSet{}, network.PortMap{}
 	for _, s := range publish {
 		spec, err := shortPort(s)
-		if err != nil {
-			return nil, nil, err
+		if err == nil {
+			err = addPublished(spec, set, bindings)
 		}
-		if err := addPublished(spec, set, bindings); err != nil {
-			return nil, nil, err
+		if err != nil {
+			return nil, nil, &hintedError{
+				err: fmt.Errorf("cannot publish %q: %w", s, err), code: "bad-flag",
+				try: "-p [ADDRESS:][HOSTPORT:]PORT[/udp], as -p 127.0.0.1:8080:80",
+			}
 		}
 	}
 	for _, s := range expose {

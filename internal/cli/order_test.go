@@ -8,6 +8,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 
 	"github.com/kistdev/kist/internal/client"
+	"github.com/kistdev/kist/internal/fault"
 )
 
 // TestOrderIsTheRequest compares what the daemon makes of a command line with what the client itself would ask for.
@@ -104,10 +105,10 @@ func TestComplaint(t *testing.T) {
 		text  string
 		code  int
 	}{
-		{client.Error{Status: 400, Message: "m", Code: "exec-not-found", What: "what", Cause: "why", Try: "this"}, false, false, "error: what [exec-not-found]\ncause: why\ntry:   this\n", 127},
-		{client.Error{Status: 500, Message: "m"}, false, false, "error: m [internal]\ntry:   kist doctor\n", 125},
-		{client.Error{Status: 500, Message: "m"}, true, false, "error: m [internal]\ntry:   kist doctor\n", 1},
-		{client.Error{Status: 400, Message: "permission denied"}, true, true, "\x1b[1;31merror:\x1b[0m permission denied \x1b[2m[invalid-request]\x1b[0m\n\x1b[1mtry:\x1b[0m   correct it, as the message says\n", 126},
+		{client.Error{Status: 400, Parts: fault.Parts{Message: "m", Code: "exec-not-found", What: "what", Cause: "why", Try: "this"}}, false, false, "error: what [exec-not-found]\ncause: why\ntry:   this\n", 127},
+		{client.Error{Status: 500, Parts: fault.Parts{Message: "m"}}, false, false, "error: m [internal]\ntry:   kist doctor\n", 125},
+		{client.Error{Status: 500, Parts: fault.Parts{Message: "m"}}, true, false, "error: m [internal]\ntry:   kist doctor\n", 1},
+		{client.Error{Status: 400, Parts: fault.Parts{Message: "permission denied"}}, true, true, "\x1b[1;31merror:\x1b[0m permission denied \x1b[2m[invalid-request]\x1b[0m\n", 126},
 	} {
 		if text, code := Complaint(&tc.err, tc.exec, tc.color); text != tc.text || code != tc.code {
 			t.Errorf("%q, %d", text, code)

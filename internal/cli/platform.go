@@ -14,9 +14,9 @@ type platformJSON struct {
 	Variant      string `json:"variant,omitempty"`
 }
 
-func addPlatforms(q url.Values, list []string) error {
+func addPlatforms(q url.Values, key string, list []string) error {
 	for _, s := range list {
-		if err := addPlatform(q, "platforms", s); err != nil {
+		if err := addPlatform(q, key, s); err != nil {
 			return err
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/docker/go-units"
 
 	"github.com/kistdev/kist/internal/client"
+	"github.com/kistdev/kist/internal/fault"
 )
 
 // progressMessage is one line of a progress stream.
@@ -39,10 +40,8 @@ type progressMessage struct {
 func (m *progressMessage) fail() error {
 	switch {
 	case m.Failure != nil && m.Failure.Message != "":
-		return &client.Error{
-			Message: m.Failure.Message, Code: m.Failure.Fault,
-			What: m.Failure.What, Cause: m.Failure.Cause, Try: m.Failure.Try,
-		}
+		f := m.Failure
+		return &client.Error{Parts: fault.Parts{Message: f.Message, Code: f.Fault, What: f.What, Cause: f.Cause, Try: f.Try}}
 	case m.Error != "":
 		return errors.New(m.Error)
 	}
@@ -110,7 +109,7 @@ func (v *progressView) show(body io.Reader) error {
 		if err := dec.Decode(&raw); err == io.EOF {
 			return nil
 		} else if err != nil {
-			return fmt.Errorf("read the daemon's progress: %w", err)
+			return lostDaemon(fmt.Errorf("read the daemon's progress: %w", err))
 		}
 		var m progressMessage
 		if err := json.Unmarshal(raw, &m); err != nil {

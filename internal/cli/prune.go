@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"strings"
 
@@ -23,6 +24,8 @@ type pruneFlags struct {
 	filters filterFlag
 	// what says what will be removed.
 	what string
+	// weightless says that it takes no space on the disk.
+	weightless bool
 }
 
 func (p *pruneFlags) declare(fs *pflag.FlagSet) {
@@ -65,6 +68,10 @@ func (a *app) prune(p *pruneFlags, do ...pruner) error {
 		if space += r.space; len(r.lines) > 0 {
 			b.WriteString(r.title + "\n" + strings.Join(r.lines, "\n") + "\n\n")
 		}
+	}
+	if p.weightless {
+		_, err := io.WriteString(a.out, b.String())
+		return err
 	}
 	return a.printLine(b.String() + "Total reclaimed space: " + units.HumanSize(float64(space)))
 }
@@ -115,7 +122,7 @@ func (a *app) containerPruneCommand() *cobra.Command {
 }
 
 func (a *app) networkPruneCommand() *cobra.Command {
-	p := pruneFlags{what: "This removes all networks that no container uses."}
+	p := pruneFlags{what: "This removes all networks that no container uses.", weightless: true}
 	c := &cobra.Command{Use: "prune [OPTIONS]", Args: noArgs}
 	p.declare(c.Flags())
 	c.RunE = func(*cobra.Command, []string) error {

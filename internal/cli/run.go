@@ -207,7 +207,7 @@ func startCode(err error) int {
 // startCodes are the daemon's codes for programs that cannot be run.
 var startCodes = map[string]int{
 	"exec-not-found": 127, "exec-no-loader": 127, "exec-not-executable": 126, "exec-wrong-architecture": 126,
-	"exec-permission": 126, "exec-is-directory": 126, "exec-format": 126,
+	"exec-permission": 126, "exec-is-directory": 126, "exec-format": 126, "exec-too-long": 126,
 }
 
 func (a *app) runDetached(cl *client.Client, f *runFlags, req *container.CreateRequest) error {

@@ -79,10 +79,6 @@ func postWithSecrets(cl *client.Client, flags []string, q url.Values, req *conta
 		}
 		with.Secrets = append(with.Secrets, s)
 	}
-	r, err := client.PostJSON("/kist/containers/create", q, with)
-	if err != nil {
-		return nil, err
-	}
-	made, err := client.CallJSON[container.CreateResponse](cl, r)
+	made, err := client.Ask[container.CreateResponse](cl, "/kist/containers/create", q, with)
 	return made, ownOnly(err, "--secret")
 }

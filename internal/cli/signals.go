@@ -46,6 +46,9 @@ func (a *app) proxySignalsTo(pass func(syscall.Signal)) (stop func()) {
 				if sig == syscall.SIGINT || sig == syscall.SIGTERM {
 					interrupts++
 				}
+				if _, terminal := terminalFD(a.err); terminal && interrupts == forcedEnd-1 {
+					a.note("the container has not ended yet; ctrl-c once more leaves it running (process 1 must handle the signal itself, or --init)")
+				}
 				if interrupts >= forcedEnd {
 					a.note(fmt.Sprintf("got %d SIGTERM/SIGINTs, forcefully exiting", forcedEnd))
 					os.Exit(1)

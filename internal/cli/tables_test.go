@@ -2,36 +2,16 @@ package cli
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/kistdev/kist/internal/testbed/suite"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	file := filepath.Join("testdata", name+".golden")
-	if *update {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s is now:\n%s\nand was:\n%s", file, got, want)
-	}
-}
 
 // stocked is a daemon with one of everything.
 func stocked(t *testing.T) *fakeDaemon {
@@ -124,7 +104,7 @@ func TestTables(t *testing.T) {
 			}
 			r := d.kist(args...)
 			r.out = regexp.MustCompile(`"CreatedAt":"[^"]*"`).ReplaceAllString(r.out, `"CreatedAt":"..."`)
-			golden(t, tc.name, fmt.Sprintf("code %d\n-- stdout --\n%s-- stderr --\n%s", r.code, r.out, r.err))
+			suite.Golden(t, tc.name+".golden", fmt.Sprintf("code %d\n-- stdout --\n%s-- stderr --\n%s", r.code, r.out, r.err))
 		})
 	}
 }

@@ -76,9 +76,6 @@ func (t *Tool) Note(s string) { t.app.note(s) }
 // Complain tells of a failure that does not end the command.
 func (t *Tool) Complain(err error) { t.app.complain(err) }
 
-// Complaint is what Complain writes.
-func (t *Tool) Complaint(err error) string { return complaint(err, t.app.coloured()) }
-
 // Lively tells that standard error is a terminal that can be drawn over, of rows and columns.
 func (t *Tool) Lively() (rows, cols int, ok bool) {
 	if !t.app.lively(t.app.err) {
@@ -152,7 +149,7 @@ func (v *pullTally) read(body io.Reader) error {
 		if err := dec.Decode(&m); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
-			return fmt.Errorf("read the daemon's progress: %w", err)
+			return lostDaemon(fmt.Errorf("read the daemon's progress: %w", err))
 		}
 		if err := m.fail(); err != nil {
 			return err
@@ -187,15 +184,6 @@ func ExitWith(code int) error { return silent(code) }
 // Hinted is an error with what to try.
 func Hinted(err error, try string) error { return &hintedError{err: err, try: try} }
 
-// FullName is an image's name with registry and tag.
-func FullName(image string) (string, error) {
-	ref, err := parseImage(image)
-	if err != nil {
-		return "", err
-	}
-	return ref.tagged().String(), nil
-}
-
 // Reachable says for published ports where they answer and for whom.
 func Reachable(ports network.PortMap) []string { return reachable(ports) }
 
@@ -204,9 +192,6 @@ func FormatPorts(ports []container.PortSummary) string { return formatPorts(port
 
 // Ago is a time that has gone by.
 func Ago(d time.Duration) string { return ago(d) }
-
-// Stamp reads a time, or an age, as the API takes it.
-func Stamp(s string) (string, error) { return timestamp(s, time.Now()) }
 
 // ImageMissing tells that a request failed for want of an image.
 func ImageMissing(err error) bool { return imageMissing(err) }

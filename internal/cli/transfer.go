@@ -20,7 +20,7 @@ func (a *app) copyAnswer(cl *client.Client, r *client.Request, w io.Writer) erro
 	_, err = io.Copy(w, m.reader(resp.Body))
 	m.end("Wrote", err)
 	if err != nil {
-		return errors.Join(fmt.Errorf("copy the daemon's answer: %w", err), resp.Body.Close())
+		return errors.Join(lostDaemon(fmt.Errorf("copy the daemon's answer: %w", err)), resp.Body.Close())
 	}
 	return resp.Body.Close()
 }
@@ -48,7 +48,7 @@ func saveTo(file string, body io.ReadCloser) error {
 		err = os.Rename(t.Name(), file)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("write %s: %w", file, err), os.Remove(t.Name()))
+		return errors.Join(lostDaemon(fmt.Errorf("write %s: %w", file, err)), os.Remove(t.Name()))
 	}
 	return nil
 }

@@ -73,11 +73,7 @@ func (a *app) updateCommand() *cobra.Command {
 }
 
 func (a *app) updateOne(cl *client.Client, name string, u updateRequest) error {
-	r, err := client.PostJSON(containerPath(name, "/update"), nil, u)
-	if err != nil {
-		return err
-	}
-	answer, err := client.CallJSON[container.UpdateResponse](cl, r)
+	answer, err := client.Ask[container.UpdateResponse](cl, containerPath(name, "/update"), nil, u)
 	if err != nil {
 		return err
 	}

@@ -108,17 +108,13 @@ func (a *app) volumeCreateCommand() *cobra.Command {
 			}
 			name = args[0]
 		}
-		r, err := client.PostJSON("/volumes/create", nil, volume.CreateRequest{
-			Name: name, Driver: driver, DriverOpts: mapOf(opts.values), Labels: mapOf(labels.values),
-		})
-		if err != nil {
-			return err
-		}
 		cl, err := a.client()
 		if err != nil {
 			return err
 		}
-		v, err := client.CallJSON[volume.Volume](cl, r)
+		v, err := client.Ask[volume.Volume](cl, "/volumes/create", nil, volume.CreateRequest{
+			Name: name, Driver: driver, DriverOpts: mapOf(opts.values), Labels: mapOf(labels.values),
+		})
 		if err != nil {
 			return err
 		}

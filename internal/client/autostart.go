@@ -73,8 +73,8 @@ func (r Roots) flags() []string {
 	return []string{"--data-root", r.Data, "--exec-root", r.Exec}
 }
 
-// Run returns when the endpoint's daemon answers, whoever started it.
-func (s *Starter) Run(e Endpoint) error {
+// run returns when the endpoint's daemon answers, whoever started it.
+func (s *Starter) run(e Endpoint) error {
 	if err := os.MkdirAll(e.Roots.Exec, 0o711); err != nil {
 		return startFault("make its directory", err)
 	}

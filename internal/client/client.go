@@ -6,14 +6,10 @@ import (
 	"fmt"
 	"io"
 	"runtime"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
 )
-
-// NewestAPI is the API version that is spoken to a daemon that does not say it is older.
-const NewestAPI = "1.56"
 
 // Client makes requests to one daemon. It is safe for concurrent use; every request that waits has a connection of its
 // own, and finished ones leave theirs for the next.
@@ -118,7 +114,7 @@ func (c *Client) get() (*conn, error) {
 func (c *Client) fresh() (*conn, error) {
 	t, err := c.endpoint.dial()
 	if err != nil && c.endpoint.Own && c.start != nil && notRunning(err) {
-		if err := c.start.Run(c.endpoint); err != nil {
+		if err := c.start.run(c.endpoint); err != nil {
 			return nil, err
 		}
 		t, err = c.endpoint.dial()
@@ -136,41 +132,6 @@ func (c *Client) put(cn *conn) {
 	c.idle = append(c.idle, cn)
 }
 
-// Do makes a request. An answer with a status of 400 or more is an *Error.
-func (c *Client) Do(r *Request) (*Response, error) {
-	cn, resp, err := c.negotiated(r, false)
-	if err != nil {
-		return nil, err
-	}
-	if err := c.attachBody(r, cn, resp); err != nil {
-		return nil, err
-	}
-	if resp.Status >= 400 {
-		return nil, readError(resp)
-	}
-	return resp, nil
-}
-
-// Call makes a request whose answer has no interesting body.
-func (c *Client) Call(r *Request) error {
-	resp, err := c.Do(r)
-	if err != nil {
-		return err
-	}
-	// The body is read to its end only to keep the connection.
-	_, err = io.Copy(io.Discard, resp.Body)
-	return errors.Join(err, resp.Body.Close())
-}
-
-// CallJSON makes a request and decodes its answer.
-func CallJSON[T any](c *Client, r *Request) (*T, error) {
-	resp, err := c.Do(r)
-	if err != nil {
-		return nil, err
-	}
-	return DecodeJSON[T](resp)
-}
-
 // attachBody makes the body of resp, which gives its connection back when it was read to the end.
 func (c *Client) attachBody(r *Request, cn *conn, resp *Response) error {
 	src, reusable, err := resp.body(r.Method, cn.r)
@@ -180,79 +141,6 @@ func (c *Client) attachBody(r *Request, cn *conn, resp *Response) error {
 	}
 	resp.Body = &body{Reader: src, client: c, conn: cn, reusable: reusable && r.Stream == nil}
 	return nil
-}
-
-// negotiated makes a request; when the daemon says that it is older, once more in its version.
-func (c *Client) negotiated(r *Request, hijack bool) (*conn, *Response, error) {
-	if r.Stream != nil {
-		if err := c.learnVersion(); err != nil {
-			return nil, nil, err
-		}
-	}
-	cn, resp, err := c.roundTrip(r, hijack)
-	if err != nil {
-		return nil, nil, err
-	}
-	if resp.Status != 400 || r.Stream != nil || c.isKnown() {
-		if resp.Status < 400 {
-			c.accept("")
-		}
-		return cn, resp, nil
-	}
-	if err := c.attachBody(r, cn, resp); err != nil {
-		return nil, nil, err
-	}
-	refusal := readError(resp)
-	if v := newestOf(refusal.Error()); v != "" {
-		c.accept(v)
-		return c.roundTrip(r, hijack)
-	}
-	return nil, nil, refusal
-}
-
-func (c *Client) isKnown() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.known
-}
-
-func (c *Client) accept(version string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if version != "" {
-		c.version = version
-	}
-	c.known = true
-}
-
-// learnVersion asks the daemon for its version before a body is sent that cannot be sent again.
-func (c *Client) learnVersion() error {
-	if c.isKnown() {
-		return nil
-	}
-	resp, err := c.Do(Get("/version", nil))
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(io.Discard, resp.Body)
-	return errors.Join(err, resp.Body.Close())
-}
-
-// newestOf finds the version in a daemon's "client version 1.56 is too new. Maximum supported API version is 1.41".
-// Docker has no other sign for it: the status is 400 and the header does not always name the version.
-func newestOf(message string) string {
-	_, v, ok := strings.Cut(message, "Maximum supported API version is ")
-	if !ok {
-		return ""
-	}
-	end := strings.IndexFunc(v, func(r rune) bool { return (r < '0' || r > '9') && r != '.' })
-	if end >= 0 {
-		v = v[:end]
-	}
-	if v = strings.Trim(v, "."); len(v) > 8 {
-		return ""
-	}
-	return v
 }
 
 // roundTrip sends a request and reads the head of its answer. A kept connection that the daemon closed meanwhile is

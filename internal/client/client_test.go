@@ -14,6 +14,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"go.uber.org/goleak"
+
+	"github.com/kistdev/kist/internal/fault"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -87,10 +89,10 @@ func TestErrorBodies(t *testing.T) {
 		class  error
 		want   Error
 	}{
-		{404, `{"message":"no x: gone (try: y)","code":"x-gone","what":"no x","cause":"gone","try":"y"}`, errdefs.ErrNotFound, Error{404, "no x: gone (try: y)", "x-gone", "no x", "gone", "y"}},
-		{409, `{"message":"taken"}`, errdefs.ErrConflict, Error{Status: 409, Message: "taken"}},
-		{500, `plain text`, errdefs.ErrInternal, Error{Status: 500, Message: "plain text"}},
-		{503, ``, errdefs.ErrUnavailable, Error{Status: 503, Message: "the daemon answered with status 503 and no reason"}},
+		{404, `{"message":"no x: gone (try: y)","code":"x-gone","what":"no x","cause":"gone","try":"y"}`, errdefs.ErrNotFound, Error{404, fault.Parts{Message: "no x: gone (try: y)", Code: "x-gone", What: "no x", Cause: "gone", Try: "y"}}},
+		{409, `{"message":"taken"}`, errdefs.ErrConflict, Error{409, fault.Parts{Message: "taken"}}},
+		{500, `plain text`, errdefs.ErrInternal, Error{500, fault.Parts{Message: "plain text"}}},
+		{503, ``, errdefs.ErrUnavailable, Error{503, fault.Parts{Message: "the daemon answered with status 503 and no reason"}}},
 	} {
 		c, _ := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(tc.status)

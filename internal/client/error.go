@@ -7,16 +7,16 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
+
+	"github.com/kistdev/kist/internal/fault"
 )
 
 // Error is a refusal by the daemon.
 type Error struct {
 	// Status is the HTTP status.
 	Status int
-	// Message is Docker's one line. kist's daemon also sends the parts it is made of.
-	Message string
-	// Code, What, Cause and Try are a fault's; empty from other daemons.
-	Code, What, Cause, Try string
+	// Message is Docker's one line; other daemons than kist's send nothing else.
+	fault.Parts
 }
 
 // Error returns the daemon's line as it came.
@@ -56,14 +56,11 @@ func readError(r *Response) error {
 	if err != nil && len(b) == 0 {
 		return fmt.Errorf("read the daemon's refusal (status %d): %w", r.Status, err)
 	}
-	var body struct {
-		Message, Code, What, Cause, Try string
-	}
-	if json.Unmarshal(b, &body) == nil && body.Message != "" {
-		e.Message, e.Code, e.What, e.Cause, e.Try = body.Message, body.Code, body.What, body.Cause, body.Try
+	if json.Unmarshal(b, &e.Parts) == nil && e.Message != "" {
 		return e
 	}
-	if e.Message = strings.TrimSpace(string(b)); e.Message == "" {
+	e.Parts = fault.Parts{Message: strings.TrimSpace(string(b))}
+	if e.Message == "" {
 		e.Message = fmt.Sprintf("the daemon answered with status %d and no reason", r.Status)
 	}
 	return e

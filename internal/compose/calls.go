@@ -105,23 +105,5 @@ func (s *stack) image(name string) (*image.InspectResponse, error) {
 // oldestManifests is the API that tells an image's manifests.
 const oldestManifests = 48
 
-// call posts JSON and ignores the answer.
-func call[T any](cl *client.Client, path string, q url.Values, body T) error {
-	r, err := client.PostJSON(path, q, body)
-	if err != nil {
-		return err
-	}
-	return cl.Call(r)
-}
-
-// ask posts JSON and reads the answer.
-func ask[A, T any](cl *client.Client, path string, q url.Values, body T) (*A, error) {
-	r, err := client.PostJSON(path, q, body)
-	if err != nil {
-		return nil, err
-	}
-	return client.CallJSON[A](cl, r)
-}
-
 // stamp is a time as the API takes it.
 func stamp(t time.Time) string { return fmt.Sprintf("%d.%09d", t.Unix(), t.Nanosecond()) }

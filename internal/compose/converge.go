@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/compose-spec/compose-go/v2/types"
 	"github.com/containerd/errdefs"
@@ -25,27 +24,6 @@ const (
 	always
 	never
 )
-
-// goal is how a project is to be.
-type goal struct {
-	p      *types.Project
-	images map[string]picture
-	// networks are the ids by key.
-	networks map[string]string
-	// targets are the services that were named; what they depend on is made anew only when it changed.
-	targets        []string
-	recreate       recreate
-	recreateDeps   bool
-	freshVolumes   bool // anonymous volumes are not kept
-	patience       *int
-	rolling        bool
-	noStart        bool
-	waitsForNobody bool // --no-deps
-
-	mu      sync.Mutex // guards what is below
-	present fleet
-	wants   map[string]*want
-}
 
 // want is what is to become of a service's containers.
 type want struct {

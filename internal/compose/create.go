@@ -148,7 +148,7 @@ func (s *stack) makeWith(in *convert.Input, name string) (id string, req *contai
 	}
 	for net, e := range later {
 		r := network.ConnectRequest{Container: made.ID, EndpointConfig: e}
-		if err := call(s.cl, "/networks/"+url.PathEscape(net)+"/connect", nil, r); err != nil {
+		if err := client.Tell(s.cl, "/networks/"+url.PathEscape(net)+"/connect", nil, r); err != nil {
 			return "", nil, fmt.Errorf("connect to network %s: %w", net, err)
 		}
 	}
@@ -239,9 +239,9 @@ func (s *stack) post(in *convert.Input, q url.Values, req *container.CreateReque
 		files = slices.DeleteFunc(files, isSecret)
 	}
 	if len(secrets) == 0 {
-		made, err = ask[container.CreateResponse](s.cl, "/containers/create", q, req)
+		made, err = client.Ask[container.CreateResponse](s.cl, "/containers/create", q, req)
 	} else {
-		made, err = ask[container.CreateResponse](s.cl, "/kist/containers/create", q, withSecrets{req, secrets})
+		made, err = client.Ask[container.CreateResponse](s.cl, "/kist/containers/create", q, withSecrets{req, secrets})
 	}
 	return made, files, err
 }

@@ -83,7 +83,7 @@ const mostSaid = 64 << 10
 
 // execute runs a command in a container to its end.
 func (s *stack) execute(id string, r *container.ExecCreateRequest) (said string, code int, err error) {
-	made, err := ask[container.ExecCreateResponse](s.cl, path(id, "/exec"), nil, r)
+	made, err := client.Ask[container.ExecCreateResponse](s.cl, path(id, "/exec"), nil, r)
 	if err != nil {
 		return "", 0, err
 	}

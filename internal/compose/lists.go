@@ -159,15 +159,8 @@ func (s *stack) eventsCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		for key, v := range map[string]string{"since": since, "until": until} {
-			if v == "" {
-				continue
-			}
-			t, err := cli.Stamp(v)
-			if err != nil {
-				return err
-			}
-			q.Set(key, t)
+		if err := cli.Between(q, since, until); err != nil {
+			return err
 		}
 		return s.follow(q, args, asJSON)
 	})

@@ -56,15 +56,8 @@ func (s *stack) logs(f *logsFlags, services []string) error {
 	}
 	own = own.of(services...).which(func(c *found) bool { return f.index == 0 || c.number() == f.index })
 	q := url.Values{"stdout": {"1"}, "stderr": {"1"}, "tail": {f.tail}}
-	for key, v := range map[string]string{"since": f.since, "until": f.until} {
-		if v == "" {
-			continue
-		}
-		t, err := cli.Stamp(v)
-		if err != nil {
-			return err
-		}
-		q.Set(key, t)
+	if err := cli.Between(q, f.since, f.until); err != nil {
+		return err
 	}
 	for key, set := range map[string]bool{"follow": f.follow, "timestamps": f.timestamps} {
 		if set {

@@ -101,7 +101,7 @@ func (s *stack) ensureNetwork(p *types.Project, key string, existing []network.S
 		}
 	}
 	s.set("Network", n.Name, "creating", screen.Working)
-	r, err := ask[network.CreateResponse](s.cl, "/networks/create", nil, req)
+	r, err := client.Ask[network.CreateResponse](s.cl, "/networks/create", nil, req)
 	if errdefs.IsConflict(err) {
 		// Somebody else made it meanwhile.
 		found, ierr := client.CallJSON[network.Inspect](s.cl, client.Get("/networks/"+url.PathEscape(n.Name), nil))
@@ -125,7 +125,7 @@ func (s *stack) dropNetwork(id, name string) error {
 		return err
 	}
 	for c := range in.Containers {
-		if err := call(s.cl, "/networks/"+url.PathEscape(id)+"/disconnect", nil, network.DisconnectRequest{Container: c, Force: true}); err != nil {
+		if err := client.Tell(s.cl, "/networks/"+url.PathEscape(id)+"/disconnect", nil, network.DisconnectRequest{Container: c, Force: true}); err != nil {
 			return err
 		}
 	}
@@ -162,7 +162,7 @@ func (s *stack) ensureVolume(p *types.Project, key string, existing map[string]v
 		return nil
 	}
 	s.set("Volume", v.Name, "creating", screen.Working)
-	if err := call(s.cl, "/volumes/create", nil, req); err != nil {
+	if err := client.Tell(s.cl, "/volumes/create", nil, req); err != nil {
 		s.failed("Volume", v.Name, "not created")
 		return fmt.Errorf("create volume %s: %w", v.Name, err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/network"
 
+	"github.com/kistdev/kist/internal/client"
 	"github.com/kistdev/kist/internal/compose/convert"
 	"github.com/kistdev/kist/internal/compose/model"
 	"github.com/kistdev/kist/internal/compose/screen"
@@ -141,7 +142,7 @@ func (s *stack) rollOne(ctx context.Context, g *goal, w *want, r *replica) error
 	}
 	_, fixed := convert.Fixed(published)
 	t := takeover{From: r.now.ID, Ports: fixed, Aliases: convert.Aliases(in)}
-	if err := call(s.cl, "/kist"+path(id, "/takeover"), nil, t); err != nil {
+	if err := client.Tell(s.cl, "/kist"+path(id, "/takeover"), nil, t); err != nil {
 		return s.keepOld(label, id, fmt.Errorf("hand over ports and names: %w", err))
 	}
 	// From here on there is no way back. Whoever is interrupted now finds the new one in its place, and the old one too many.

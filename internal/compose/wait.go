@@ -90,6 +90,8 @@ func (s *stack) reached(m member, service, condition string) (bool, error) {
 		return st.Running && !st.Restarting, nil
 	case st.Health == nil || st.Health.Status == container.Starting:
 		return false, nil
+	case st.Health.Status == container.Unhealthy && len(st.Health.Log) == 0:
+		return false, nil // It has ended before its first check, which the next look shows.
 	case st.Health.Status == container.Unhealthy:
 		return false, s.because(m, service, in, m.label+" is unhealthy")
 	}
@@ -107,6 +109,9 @@ func (s *stack) showHealth(m member, in *container.InspectResponse) {
 	case container.Starting:
 		s.board.Set(screen.Row{Kind: "Container", Name: m.label, State: "running", Health: "starting"})
 	case container.Unhealthy:
+		if len(in.State.Health.Log) == 0 {
+			return // it is ending
+		}
 		s.board.Set(screen.Row{Kind: "Container", Name: m.label, State: "running", Health: "unhealthy", Mark: screen.Failed})
 	case container.NoHealthcheck:
 	}

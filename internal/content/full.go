@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/containerd/errdefs"
+	"github.com/docker/go-units"
 	"golang.org/x/sys/unix"
 
 	"github.com/kistdev/kist/internal/fault"
@@ -25,10 +26,8 @@ func ExplainFull(dir string, err error) error {
 	cause := "the file system of " + dir + " is full"
 	var st unix.Statfs_t
 	if unix.Statfs(dir, &st) == nil {
-		const mib = 1 << 20
-		size := st.Bsize
-		cause = fmt.Sprintf("the file system of %s has %d MiB free of %d MiB, and %d inodes", dir,
-			int64(st.Bavail)*size/mib, int64(st.Blocks)*size/mib, st.Ffree)
+		cause = fmt.Sprintf("the file system of %s has %s free of %s, and %d inodes", dir,
+			units.HumanSize(float64(st.Bavail)*float64(st.Bsize)), units.HumanSize(float64(st.Blocks)*float64(st.Bsize)), st.Ffree)
 	}
 	return &fault.Error{
 		Code: "disk-full", What: "no space left on device", Cause: cause,

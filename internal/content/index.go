@@ -11,6 +11,8 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/kistdev/kist/internal/fault"
 )
 
 // Index reads index.json.
@@ -24,7 +26,10 @@ func (s *Store) Index() (*ocispec.Index, error) {
 	}
 	index := new(ocispec.Index)
 	if err := json.Unmarshal(raw, index); err != nil {
-		return nil, fmt.Errorf("read index: %w: %w", err, errdefs.ErrDataLoss)
+		return nil, &fault.Error{
+			Code: "store-damaged", What: "the list of images " + filepath.Join(s.dir, ocispec.ImageIndexFile) + " is damaged", Cause: err.Error(),
+			Try: "kist doctor --fix moves it away; then load or pull the images again", Class: errdefs.ErrDataLoss, Err: err,
+		}
 	}
 	return index, nil
 }

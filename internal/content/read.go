@@ -17,16 +17,9 @@ import (
 // Open reads a blob and verifies it on the way: a reader that meets the end has read what the digest says, else it
 // gets an errdefs.ErrDataLoss fault instead of the end. A blob that is not there is an errdefs.ErrNotFound.
 func (s *Store) Open(d digest.Digest) (io.ReadCloser, error) {
-	name, err := s.blobPath(d)
+	f, err := s.File(d)
 	if err != nil {
 		return nil, err
-	}
-	f, err := os.Open(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("blob %s: %w", d, errdefs.ErrNotFound)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("blob %s: %w", d, err)
 	}
 	return &verifier{file: f, hash: d.Algorithm().Hash(), want: d}, nil
 }

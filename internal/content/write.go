@@ -85,8 +85,14 @@ func (s *Store) enter(ctx context.Context, d digest.Digest) (release func(), err
 }
 
 func (s *Store) resume(d digest.Digest, size int64, final string) (*Writer, error) {
-	if _, err := os.Lstat(final); err == nil {
-		return nil, fmt.Errorf("blob %s: %w", d, errdefs.ErrAlreadyExists)
+	if fi, err := os.Lstat(final); err == nil {
+		if s.sound(d, fi, size) {
+			return nil, fmt.Errorf("blob %s: %w", d, errdefs.ErrAlreadyExists)
+		}
+		// Whoever brings the blob again mends it; the rename would replace it, but readers shall not meet it until then.
+		if err := os.Remove(final); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("remove the damaged blob %s: %w", d, err)
+		}
 	}
 	f, err := os.OpenFile(filepath.Join(s.dir, ingestDir, partialName(d)), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -99,6 +105,22 @@ func (s *Store) resume(d digest.Digest, size int64, final string) (*Writer, erro
 		return nil, fmt.Errorf("resume blob %s: %w", d, err)
 	}
 	return w, nil
+}
+
+// smallBlob is what manifests and configurations stay below: reading one again costs nothing beside what is about to be written.
+const smallBlob = 64 << 10
+
+// sound says whether the file of a blob that is to be written is what it should be, as far as that is known quickly: its
+// size, and the digest of a small one.
+func (s *Store) sound(d digest.Digest, fi fs.FileInfo, size int64) bool {
+	switch {
+	case size >= 0 && fi.Size() != size:
+		return false
+	case fi.Size() > smallBlob:
+		return true
+	}
+	_, err := s.Bytes(d, smallBlob)
+	return !errdefs.IsDataLoss(err)
 }
 
 // Draft opens a blob whose digest is told by Commit, and held by the lease from then on. It is not kept over a restart.

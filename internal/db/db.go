@@ -35,8 +35,14 @@ type Tx struct {
 	bolt *bolt.Tx
 }
 
-// Open opens or creates the file. A file held by another process is an errdefs.ErrConflict after two seconds.
-func Open(path string, o Options) (*DB, error) {
+// Open opens or creates the file. A file held by another process is an errdefs.ErrConflict after two seconds, a damaged one an
+// errdefs.ErrDataLoss.
+func Open(path string, o Options) (_ *DB, err error) {
+	defer func() {
+		if r := recover(); r != nil { // bbolt does not expect a page to be anything but a page
+			err = fmt.Errorf("open %s: the file is damaged: %v: %w", path, r, errdefs.ErrDataLoss)
+		}
+	}()
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}
@@ -49,6 +55,9 @@ func Open(path string, o Options) (*DB, error) {
 	if err != nil {
 		if errors.Is(err, bolterrors.ErrTimeout) {
 			return nil, fmt.Errorf("open %s: held by another process: %w", path, errdefs.ErrConflict)
+		}
+		if errors.Is(err, bolterrors.ErrInvalid) || errors.Is(err, bolterrors.ErrVersionMismatch) || errors.Is(err, bolterrors.ErrChecksum) {
+			return nil, fmt.Errorf("open %s: the file is damaged: %w: %w", path, err, errdefs.ErrDataLoss)
 		}
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}

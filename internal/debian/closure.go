@@ -24,7 +24,7 @@ func NewSet(all []*Package) *Set {
 func (s *Set) Find(group []Relation) *Package {
 	for _, want := range group {
 		for _, p := range s.offers[want.Name] {
-			if p.Satisfies(want) {
+			if p.satisfies(want) {
 				return p
 			}
 		}

@@ -27,11 +27,11 @@ Package: e
 `
 
 func TestParagraphs(t *testing.T) {
-	all, err := ParseParagraphs([]byte(control))
+	all, err := parseParagraphs([]byte(control))
 	if err != nil || len(all) != 2 {
 		t.Fatal(all, err)
 	}
-	if got := all[0].Get("DESCRIPTION"); got != "first\n second\n .\n third" {
+	if got := all[0].get("DESCRIPTION"); got != "first\n second\n .\n third" {
 		t.Errorf("%q", got)
 	}
 	var out bytes.Buffer
@@ -39,7 +39,7 @@ func TestParagraphs(t *testing.T) {
 		t.Errorf("%q, %v", out.String(), err)
 	}
 	for _, bad := range []string{" goes on", "no field", ": no name", "a b: space"} {
-		if _, err := ParseParagraphs([]byte(bad)); !errdefs.IsInvalidArgument(err) {
+		if _, err := parseParagraphs([]byte(bad)); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
@@ -49,7 +49,7 @@ func TestParagraphs(t *testing.T) {
 }
 
 func TestRelations(t *testing.T) {
-	got := fmt.Sprint(ParseRelations(" b (>= 1) , c | d:any (<<2) [amd64] <!nocheck>,, f(1)"))
+	got := fmt.Sprint(parseRelations(" b (>= 1) , c | d:any (<<2) [amd64] <!nocheck>,, f(1)"))
 	if want := "[[b (>= 1)] [c d:any (<< 2)] [f (= 1)]]"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
@@ -58,7 +58,7 @@ func TestRelations(t *testing.T) {
 func FuzzParagraphs(f *testing.F) {
 	f.Add([]byte(control))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		all, err := ParseParagraphs(text)
+		all, err := parseParagraphs(text)
 		if err != nil {
 			return
 		}
@@ -69,7 +69,7 @@ func FuzzParagraphs(f *testing.F) {
 			}
 			NewPackage(p)
 		}
-		again, err := ParseParagraphs(out.Bytes())
+		again, err := parseParagraphs(out.Bytes())
 		if err != nil || !reflect.DeepEqual(all, again) {
 			t.Errorf("%q is not what was written: %q, %v", again, all, err)
 		}

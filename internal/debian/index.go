@@ -80,15 +80,15 @@ func (x *Index) best(name string, fit func(*Package) bool) (best *Package, err e
 			return
 		}
 		// Of equal versions that of the list which was given first, which is read last here.
-		if best == nil || CompareVersions(one.Version, best.Version) >= 0 {
+		if best == nil || compareVersions(one.Version, best.Version) >= 0 {
 			best = one
 		}
 	})
 	return best, err
 }
 
-// Providers are the packages that provide a name, the newest version of each.
-func (x *Index) Providers(name string) (all []*Package, err error) {
+// providers are the packages that provide a name, the newest version of each.
+func (x *Index) providers(name string) (all []*Package, err error) {
 	seen := map[string]bool{}
 	x.at(name, func(i int32, p *place) {
 		if !p.provided || err != nil {
@@ -107,8 +107,8 @@ func (x *Index) Providers(name string) (all []*Package, err error) {
 	return all, err
 }
 
-// Select lists the names of packages by their priority, or those that are essential, sorted.
-func (x *Index) Select(fit func(p Priority, essential bool) bool) []string {
+// selection lists the names of packages by their priority, or those that are essential, sorted.
+func (x *Index) selection(fit func(p Priority, essential bool) bool) []string {
 	var names []string
 	for name := range x.first {
 		found := false
@@ -220,7 +220,7 @@ func (d *indexer) stanza(raw []byte) {
 			} else if v, ok := bytes.CutPrefix(line, []byte("Provides:")); ok {
 				provides = v
 			} else if v, ok := bytes.CutPrefix(line, []byte("Priority:")); ok {
-				p.priority = ParsePriority(string(bytes.TrimSpace(v)))
+				p.priority = parsePriority(string(bytes.TrimSpace(v)))
 			}
 		case 'E':
 			if v, ok := bytes.CutPrefix(line, []byte("Essential:")); ok {
@@ -234,7 +234,7 @@ func (d *indexer) stanza(raw []byte) {
 	d.x.add(string(name), p)
 	if len(provides) > 0 {
 		p.provided = true
-		for _, group := range ParseRelations(string(provides)) {
+		for _, group := range parseRelations(string(provides)) {
 			d.x.add(group[0].Name, p)
 		}
 	}

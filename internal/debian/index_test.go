@@ -48,10 +48,10 @@ func TestIndex(t *testing.T) {
 	if p, err := x.Best("virtual"); p != nil || err != nil {
 		t.Error(p, err)
 	}
-	if all, err := x.Providers("virtual"); err != nil || fmt.Sprint(all) != "[b (1) c (1)]" {
+	if all, err := x.providers("virtual"); err != nil || fmt.Sprint(all) != "[b (1) c (1)]" {
 		t.Error(all, err)
 	}
-	if got := x.Select(func(p Priority, essential bool) bool { return p == Required || essential }); fmt.Sprint(got) != "[a b]" {
+	if got := x.selection(func(p Priority, essential bool) bool { return p == Required || essential }); fmt.Sprint(got) != "[a b]" {
 		t.Error(got)
 	}
 	for _, bad := range []string{stanza("../x", "1"), stanza("a b", "1"), stanza("bad", "1 2"), strings.Replace(stanza("bad", "1"), "amd64", "x;y", 1), strings.Replace(stanza("bad", "1"), "./pool", "../pool", 1), strings.Replace(stanza("bad", "1"), "Size: 1", "Size: x", 1)} {

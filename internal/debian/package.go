@@ -40,11 +40,11 @@ func parsePackage(raw []byte) (*Package, error) {
 	if !goodName(p.Name) || !goodVersion(p.Version) || !GoodArch(p.Arch) {
 		return nil, fmt.Errorf("list of packages: package %q, version %q, architecture %q: %w", p.Name, p.Version, p.Arch, errdefs.ErrInvalidArgument)
 	}
-	p.Filename = path.Clean(f.Get("Filename"))
+	p.Filename = path.Clean(f.get("Filename"))
 	if !CleanPath(p.Filename) {
-		return nil, fmt.Errorf("list of packages: %s: path %q: %w", p.Name, f.Get("Filename"), errdefs.ErrInvalidArgument)
+		return nil, fmt.Errorf("list of packages: %s: path %q: %w", p.Name, f.get("Filename"), errdefs.ErrInvalidArgument)
 	}
-	if p.File, err = parseFile(f.Get("Size"), f.Get("SHA256")); err != nil {
+	if p.File, err = parseFile(f.get("Size"), f.get("SHA256")); err != nil {
 		return nil, fmt.Errorf("list of packages: %s: %w", p.Name, err)
 	}
 	return p, nil
@@ -53,12 +53,12 @@ func parsePackage(raw []byte) (*Package, error) {
 // NewPackage is what a package's own control file says of it.
 func NewPackage(f Paragraph) *Package {
 	return &Package{
-		Name: f.Get("Package"), Version: f.Get("Version"), Arch: f.Get("Architecture"), MultiArch: f.Get("Multi-Arch"),
-		Priority: ParsePriority(f.Get("Priority")), PriorityName: f.Get("Priority"), Section: f.Get("Section"),
-		Essential:  f.Get("Essential") == "yes",
-		PreDepends: ParseRelations(f.Get("Pre-Depends")), Depends: ParseRelations(f.Get("Depends")),
-		Provides: ParseRelations(f.Get("Provides")), Conflicts: ParseRelations(f.Get("Conflicts")),
-		Breaks: ParseRelations(f.Get("Breaks")), Replaces: ParseRelations(f.Get("Replaces")),
+		Name: f.get("Package"), Version: f.get("Version"), Arch: f.get("Architecture"), MultiArch: f.get("Multi-Arch"),
+		Priority: parsePriority(f.get("Priority")), PriorityName: f.get("Priority"), Section: f.get("Section"),
+		Essential:  f.get("Essential") == "yes",
+		PreDepends: parseRelations(f.get("Pre-Depends")), Depends: parseRelations(f.get("Depends")),
+		Provides: parseRelations(f.get("Provides")), Conflicts: parseRelations(f.get("Conflicts")),
+		Breaks: parseRelations(f.get("Breaks")), Replaces: parseRelations(f.get("Replaces")),
 	}
 }
 
@@ -91,13 +91,13 @@ func (p *Package) provides(name string) bool {
 	return false
 }
 
-// Satisfies says whether the package is what a relation wants, by its name or by one that it provides.
-func (p *Package) Satisfies(r Relation) bool {
-	if p.Name == r.Name && Satisfies(p.Version, r.Op, r.Version) {
+// satisfies says whether the package is what a relation wants, by its name or by one that it provides.
+func (p *Package) satisfies(r Relation) bool {
+	if p.Name == r.Name && satisfies(p.Version, r.Op, r.Version) {
 		return true
 	}
 	for _, g := range p.Provides {
-		if g[0].Name == r.Name && (r.Op == "" || g[0].Op == "=" && Satisfies(g[0].Version, r.Op, r.Version)) {
+		if g[0].Name == r.Name && (r.Op == "" || g[0].Op == "=" && satisfies(g[0].Version, r.Op, r.Version)) {
 			return true
 		}
 	}
@@ -107,7 +107,7 @@ func (p *Package) Satisfies(r Relation) bool {
 // Overrides says whether the package may have files that the other one has, too.
 func (p *Package) Overrides(other *Package) bool {
 	for _, g := range p.Replaces {
-		if other.Satisfies(g[0]) {
+		if other.satisfies(g[0]) {
 			return true
 		}
 	}

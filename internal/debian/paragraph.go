@@ -15,8 +15,8 @@ type Field struct{ Name, Value string }
 // Paragraph is a stanza of a control file, its fields in their order.
 type Paragraph []Field
 
-// Get is the value of a field, whose name may be written in any case; empty if there is none.
-func (p Paragraph) Get(name string) string {
+// get is the value of a field, whose name may be written in any case; empty if there is none.
+func (p Paragraph) get(name string) string {
 	for _, f := range p {
 		if strings.EqualFold(f.Name, name) {
 			return f.Value
@@ -25,8 +25,8 @@ func (p Paragraph) Get(name string) string {
 	return ""
 }
 
-// Words are a field's value, split at spaces.
-func (p Paragraph) Words(name string) []string { return strings.Fields(p.Get(name)) }
+// words are a field's value, split at spaces.
+func (p Paragraph) words(name string) []string { return strings.Fields(p.get(name)) }
 
 // Write writes the paragraph and the empty line that ends it.
 func (p Paragraph) Write(w io.Writer) error {
@@ -45,8 +45,8 @@ func (p Paragraph) Write(w io.Writer) error {
 	return err
 }
 
-// ParseParagraphs reads a control file. Lines that begin with # are comments.
-func ParseParagraphs(text []byte) ([]Paragraph, error) {
+// parseParagraphs reads a control file. Lines that begin with # are comments.
+func parseParagraphs(text []byte) ([]Paragraph, error) {
 	var all []Paragraph
 	var now Paragraph
 	for n := 1; len(text) > 0; n++ {
@@ -80,7 +80,7 @@ func ParseParagraphs(text []byte) ([]Paragraph, error) {
 
 // ParseParagraph reads a control file of one paragraph.
 func ParseParagraph(text []byte) (Paragraph, error) {
-	all, err := ParseParagraphs(text)
+	all, err := parseParagraphs(text)
 	if err != nil {
 		return nil, err
 	}

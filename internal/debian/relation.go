@@ -23,9 +23,9 @@ func (r Relation) String() string {
 	return s
 }
 
-// ParseRelations reads a field such as Depends: groups of alternatives. Restrictions to architectures and build profiles
+// parseRelations reads a field such as Depends: groups of alternatives. Restrictions to architectures and build profiles
 // are passed over, as binary packages have none.
-func ParseRelations(field string) [][]Relation {
+func parseRelations(field string) [][]Relation {
 	var groups [][]Relation
 	for group := range strings.SplitSeq(field, ",") {
 		var alternatives []Relation
@@ -74,8 +74,8 @@ const (
 	Required
 )
 
-// ParsePriority reads a Priority field; what is none of ours (extra, nothing) is the lowest.
-func ParsePriority(s string) Priority {
+// parsePriority reads a Priority field; what is none of ours (extra, nothing) is the lowest.
+func parsePriority(s string) Priority {
 	switch s {
 	case "required":
 		return Required

@@ -40,19 +40,19 @@ func ParseRelease(text []byte) (*Release, error) {
 		return nil, fmt.Errorf("release file: %w", err)
 	}
 	r := &Release{
-		Origin: p.Get("Origin"), Label: p.Get("Label"), Suite: p.Get("Suite"), Codename: p.Get("Codename"), Version: p.Get("Version"),
-		Components: p.Words("Components"), Architectures: p.Words("Architectures"),
-		ByHash: p.Get("Acquire-By-Hash") == "yes", Files: map[string]File{},
+		Origin: p.get("Origin"), Label: p.get("Label"), Suite: p.get("Suite"), Codename: p.get("Codename"), Version: p.get("Version"),
+		Components: p.words("Components"), Architectures: p.words("Architectures"),
+		ByHash: p.get("Acquire-By-Hash") == "yes", Files: map[string]File{},
 	}
-	if r.Date, err = parseDate(p.Get("Date")); err != nil {
+	if r.Date, err = parseDate(p.get("Date")); err != nil {
 		return nil, err
 	}
-	if until := p.Get("Valid-Until"); until != "" {
+	if until := p.get("Valid-Until"); until != "" {
 		if r.ValidUntil, err = parseDate(until); err != nil {
 			return nil, err
 		}
 	}
-	sums := p.Get("SHA256")
+	sums := p.get("SHA256")
 	if sums == "" {
 		return nil, fmt.Errorf("release file without SHA256 sums: %w", errdefs.ErrInvalidArgument)
 	}

@@ -124,7 +124,7 @@ func (r *resolver) take(p *Package) {
 }
 
 func (r *resolver) satisfied(want Relation) bool {
-	return slices.ContainsFunc(r.offers[want.Name], func(p *Package) bool { return p.Satisfies(want) })
+	return slices.ContainsFunc(r.offers[want.Name], func(p *Package) bool { return p.satisfies(want) })
 }
 
 // need sees that one of the alternatives is chosen.
@@ -166,17 +166,17 @@ func (r *resolver) need(by *Package, group []Relation) error {
 // provides it.
 func (r *resolver) candidate(want Relation) (*Package, error) {
 	out := func(p *Package) bool { return slices.Contains(r.wish.Exclude, p.Name) }
-	p, err := r.x.best(want.Name, func(p *Package) bool { return !out(p) && Satisfies(p.Version, want.Op, want.Version) })
+	p, err := r.x.best(want.Name, func(p *Package) bool { return !out(p) && satisfies(p.Version, want.Op, want.Version) })
 	if p != nil || err != nil {
 		return p, err
 	}
-	all, err := r.x.Providers(want.Name)
+	all, err := r.x.providers(want.Name)
 	if err != nil {
 		return nil, err
 	}
 	var best *Package
 	for _, p := range all {
-		if !out(p) && p.Satisfies(want) && (best == nil || p.Priority > best.Priority) {
+		if !out(p) && p.satisfies(want) && (best == nil || p.Priority > best.Priority) {
 			best = p
 		}
 	}
@@ -187,7 +187,7 @@ func (r *resolver) candidate(want Relation) (*Package, error) {
 func (r *resolver) rival(p *Package) *Package {
 	for _, g := range slices.Concat(p.Conflicts, p.Breaks) {
 		for _, other := range r.offers[g[0].Name] {
-			if other.Name != p.Name && other.Satisfies(g[0]) {
+			if other.Name != p.Name && other.satisfies(g[0]) {
 				return other
 			}
 		}
@@ -197,7 +197,7 @@ func (r *resolver) rival(p *Package) *Package {
 			continue
 		}
 		for _, g := range slices.Concat(other.Conflicts, other.Breaks) {
-			if p.Satisfies(g[0]) {
+			if p.satisfies(g[0]) {
 				return other
 			}
 		}
@@ -228,7 +228,7 @@ func (x *Index) Roots(v Variant) ([]string, error) {
 	var more []string
 	switch v {
 	case Essential:
-		return x.Select(func(_ Priority, essential bool) bool { return essential }), nil
+		return x.selection(func(_ Priority, essential bool) bool { return essential }), nil
 	case Minbase:
 		least, more = Required, []string{"apt"}
 	case Buildd:
@@ -240,7 +240,7 @@ func (x *Index) Roots(v Variant) ([]string, error) {
 	default:
 		return nil, fmt.Errorf("variant %q: %w", v, errdefs.ErrInvalidArgument)
 	}
-	names := x.Select(func(p Priority, essential bool) bool { return p >= least || essential })
+	names := x.selection(func(p Priority, essential bool) bool { return p >= least || essential })
 	for _, name := range more {
 		if !slices.Contains(names, name) {
 			names = append(names, name)

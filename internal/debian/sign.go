@@ -65,9 +65,6 @@ func hasFingerprint(e *openpgp.Entity, f string) bool {
 	return false
 }
 
-// Len is the number of keys.
-func (k *Keyring) Len() int { return len(k.keys) }
-
 // SignatureError says why no signature of a file is believed.
 type SignatureError struct {
 	// Keys are the ids or fingerprints of the keys that signed it.

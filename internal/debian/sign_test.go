@@ -120,7 +120,7 @@ func TestVerify(t *testing.T) {
 			}
 		})
 	}
-	if n := ring(public(t, false, a, b)).Only([]string{fmt.Sprintf("%x!", b.PrimaryKey.Fingerprint)}).Len(); n != 1 {
+	if n := len(ring(public(t, false, a, b)).Only([]string{fmt.Sprintf("%x!", b.PrimaryKey.Fingerprint)}).keys); n != 1 {
 		t.Error(n, "keys with that fingerprint")
 	}
 	if err := new(Keyring).Add([]byte("no keyring")); err == nil {

@@ -82,25 +82,25 @@ func (s *Source) option(key string, values []string) {
 
 // ParseSources reads sources in the format of paragraphs (.sources).
 func ParseSources(text []byte) ([]Source, error) {
-	all, err := ParseParagraphs(text)
+	all, err := parseParagraphs(text)
 	if err != nil {
 		return nil, err
 	}
 	var list []Source
 	for _, p := range all {
-		if !slices.Contains(p.Words("Types"), "deb") || p.Get("Enabled") == "no" {
+		if !slices.Contains(p.words("Types"), "deb") || p.get("Enabled") == "no" {
 			continue
 		}
-		s := Source{URIs: p.Words("URIs"), Suites: p.Words("Suites"), Components: p.Words("Components")}
+		s := Source{URIs: p.words("URIs"), Suites: p.words("Suites"), Components: p.words("Components")}
 		if len(s.URIs) == 0 || len(s.Suites) == 0 {
 			return nil, fmt.Errorf("a source needs URIs and Suites: %w", errdefs.ErrInvalidArgument)
 		}
 		for _, key := range []string{"Architectures", "Trusted", "Check-Valid-Until"} {
-			if v := p.Words(key); len(v) > 0 {
+			if v := p.words(key); len(v) > 0 {
 				s.option(strings.ToLower(key), v)
 			}
 		}
-		if by := p.Get("Signed-By"); strings.Contains(by, "BEGIN PGP") {
+		if by := p.get("Signed-By"); strings.Contains(by, "BEGIN PGP") {
 			s.SignedKey = unfold(by)
 		} else if by != "" {
 			s.SignedBy = strings.FieldsFunc(by, func(r rune) bool { return r == ' ' || r == ',' || r == '\n' || r == '\t' })

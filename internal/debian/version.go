@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// CompareVersions orders versions as dpkg does (deb-version(7)): epoch, upstream version, revision.
-func CompareVersions(a, b string) int {
+// compareVersions orders versions as dpkg does (deb-version(7)): epoch, upstream version, revision.
+func compareVersions(a, b string) int {
 	ae, av, ar := splitVersion(a)
 	be, bv, br := splitVersion(b)
 	return cmp.Or(compareNumbers(ae, be), comparePart(av, bv), comparePart(ar, br))
@@ -84,10 +84,10 @@ func compareNumbers(a, b string) int {
 	return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b))
 }
 
-// Satisfies says whether a version stands in a relation ("<<", "<=", "=", ">=", ">>") to another one. No relation is always
+// satisfies says whether a version stands in a relation ("<<", "<=", "=", ">=", ">>") to another one. No relation is always
 // satisfied.
-func Satisfies(version, op, other string) bool {
-	c := CompareVersions(version, other)
+func satisfies(version, op, other string) bool {
+	c := compareVersions(version, other)
 	switch op {
 	case "":
 		return true

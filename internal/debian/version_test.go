@@ -31,10 +31,10 @@ func TestCompareVersions(t *testing.T) {
 		{"a", "", 1},
 		{"~", "", -1},
 	} {
-		if got := CompareVersions(c.a, c.b); got != c.want {
+		if got := compareVersions(c.a, c.b); got != c.want {
 			t.Errorf("%s and %s: %d, want %d", c.a, c.b, got, c.want)
 		}
-		if got := CompareVersions(c.b, c.a); got != -c.want {
+		if got := compareVersions(c.b, c.a); got != -c.want {
 			t.Errorf("%s and %s: %d, want %d", c.b, c.a, got, -c.want)
 		}
 	}
@@ -55,7 +55,7 @@ func TestSatisfies(t *testing.T) {
 		{"3", ">", "3", true},
 		{"3", "~", "3", false},
 	} {
-		if got := Satisfies(c.v, c.op, c.other); got != c.want {
+		if got := satisfies(c.v, c.op, c.other); got != c.want {
 			t.Errorf("%s %s %s: %v", c.v, c.op, c.other, got)
 		}
 	}
@@ -68,8 +68,8 @@ func FuzzCompareVersions(f *testing.F) {
 	}
 	program, err := exec.LookPath("dpkg")
 	f.Fuzz(func(t *testing.T, a, b string) {
-		c := CompareVersions(a, b)
-		if CompareVersions(b, a) != -c || CompareVersions(a, a) != 0 {
+		c := compareVersions(a, b)
+		if compareVersions(b, a) != -c || compareVersions(a, a) != 0 {
 			t.Errorf("%q, %q: not an order", a, b)
 		}
 		if err != nil || !goodVersion(a) || !goodVersion(b) || !isDigit(a[0]) || !isDigit(b[0]) {

@@ -10,6 +10,7 @@ import (
 	"github.com/kistdev/kist/internal/cli"
 	"github.com/kistdev/kist/internal/client"
 	"github.com/kistdev/kist/internal/engine"
+	"github.com/kistdev/kist/internal/fault"
 	"github.com/kistdev/kist/internal/front"
 )
 
@@ -127,8 +128,5 @@ func (x *session) exec() error {
 
 // complaint is an error as the client would write it.
 func (x *session) complaint(err error, exec bool) (text string, code int) {
-	b := api.BodyOf(err)
-	return cli.Complaint(&client.Error{
-		Status: api.StatusOf(err), Message: b.Message, Code: b.Code, What: b.What, Cause: b.Cause, Try: b.Try,
-	}, exec, x.coloured)
+	return cli.Complaint(&client.Error{Status: api.StatusOf(err), Parts: fault.PartsOf(err)}, exec, x.coloured)
 }

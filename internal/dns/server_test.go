@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/kistdev/kist/internal/testbed/suite"
 )
 
 // town is a server with two networks: web, db on "front" (dual stack), db on "back"; lone on "back" only, which is internal.
@@ -245,7 +247,7 @@ func TestNobodyAnswers(t *testing.T) {
 
 // TestResolverRestarts has the only resolver refuse connections for a moment.
 func TestResolverRestarts(t *testing.T) {
-	needsNamespaces(t)
+	suite.NeedNetwork(t)
 	loopbackUp(t)
 	_, boxes := town(t, resolvConf(t, "127.0.0.1"))
 	conn := boxes["web"].dial("udp", server)

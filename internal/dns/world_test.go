@@ -15,14 +15,9 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 	"golang.org/x/sys/unix"
-)
 
-func needsNamespaces(t testing.TB) {
-	t.Helper()
-	if os.Getenv(inside) == "" {
-		t.Skip("network namespaces cannot be made: not root")
-	}
-}
+	"github.com/kistdev/kist/internal/testbed/suite"
+)
 
 // loopbackUp sets the loopback of the calling thread's namespace up.
 func loopbackUp(t testing.TB) {
@@ -50,7 +45,7 @@ type box struct {
 
 func newBox(t testing.TB) *box {
 	t.Helper()
-	needsNamespaces(t)
+	suite.NeedNetwork(t)
 	b := &box{t, make(chan func())}
 	ready := make(chan error)
 	go func() {
@@ -206,7 +201,7 @@ func (u *upstream) count(name string) (n int) {
 
 func newUpstream(t testing.TB, addr string) *upstream {
 	t.Helper()
-	needsNamespaces(t)
+	suite.NeedNetwork(t)
 	loopbackUp(t)
 	u := &upstream{}
 	var err error

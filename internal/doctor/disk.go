@@ -47,7 +47,15 @@ func space(name, dir, try string) []Finding {
 	}
 	switch {
 	case size > 0 && (free < size/noRoom && free < 8*fewBytes || free < fewBytes && name == "data root"), st.Files > 0 && st.Ffree < st.Files/noRoom:
-		return []Finding{fail(name, text+": it is full", try)}
+		switch {
+		case free >= size/noRoom && (st.Files == 0 || st.Ffree >= st.Files/noRoom):
+			text += ": too small for images"
+		case free >= size/noRoom:
+			text += ": it has no inodes left"
+		default:
+			text += ": it is full"
+		}
+		return []Finding{fail(name, text, try)}
 	case size > 0 && free < size/littleRoom, st.Files > 0 && st.Ffree < st.Files/littleRoom:
 		return []Finding{warn(name, text+": it is nearly full", try)}
 	}

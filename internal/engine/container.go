@@ -108,6 +108,8 @@ type container struct {
 	behind  chan struct{}
 	backoff backoff
 	probe   *probe // nil without a health check, or while it does not run
+	// unmade says that the container has no row yet: nobody has been told of it, and a crash leaves nothing of it.
+	unmade bool
 	// intent is what was wanted of the run when it was sent a signal.
 	intent intent
 	// keep holds back the removal of an AutoRemove container at its next end, because it is to be restarted.
@@ -194,6 +196,13 @@ func (c *container) settle(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// passing says that the container is on its way into the world or out of it: who is told that it is there may look in vain.
+func (c *container) passing() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.unmade || c.st.Phase == removing
 }
 
 // takeKeep returns keep and clears it.

@@ -124,7 +124,12 @@ func (e *Engine) PutArchive(ctx context.Context, name, dir string, tar io.Reader
 	defer v.close()
 	st, err := v.root.Stat(v.name)
 	if err != nil {
-		return v.failure(c, dir, err)
+		err = v.failure(c, dir, err)
+		if f, ok := fault.As(err); ok {
+			d, _ := c.look()
+			f.Try = fmt.Sprintf("kist exec %s mkdir -p %s", d.Name, path.Clean(dir))
+		}
+		return err
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return invalid("extraction point is not a directory")

@@ -117,7 +117,15 @@ func (e *Engine) image(ctx context.Context, ref string, platform *ocispec.Platfo
 	if ref == "" {
 		return nil, invalid("invalid reference format")
 	}
-	image, err := e.cfg.Images.Get(ctx, ref)
+	image, err := e.cfg.Images.For(ctx, ref, platform)
+	if known, ok := fault.As(err); ok && known.Code == "platform-not-available" {
+		return nil, &fault.Error{
+			Code: "no-such-platform",
+			What: fmt.Sprintf("image with reference %s was found but does not provide the specified platform (%s)", ref, platformName(platform)),
+			// Not found, so that clients pull the other platform's image.
+			Cause: known.Cause, Try: "kist pull --platform " + platformName(platform) + " " + ref, Class: errdefs.ErrNotFound,
+		}
+	}
 	if errdefs.IsNotFound(err) {
 		f := &fault.Error{Code: "no-such-image", What: "No such image: " + withTag(ref), Class: errdefs.ErrNotFound}
 		if known, ok := fault.As(err); ok {
@@ -125,19 +133,7 @@ func (e *Engine) image(ctx context.Context, ref string, platform *ocispec.Platfo
 		}
 		return nil, f
 	}
-	if err != nil {
-		return nil, err
-	}
-	if platform != nil && !serves(image, platform) {
-		return nil, &fault.Error{
-			Code: "no-such-platform",
-			What: fmt.Sprintf("image with reference %s was found but does not provide the specified platform (%s)", ref, platformName(platform)),
-			Try:  "kist pull --platform " + platformName(platform) + " " + ref,
-			// Not found, so that clients pull the other platform's image.
-			Class: errdefs.ErrNotFound,
-		}
-	}
-	return image, nil
+	return image, err
 }
 
 func platformName(p *ocispec.Platform) string {
@@ -146,13 +142,6 @@ func platformName(p *ocispec.Platform) string {
 		name += "/" + p.Variant
 	}
 	return name
-}
-
-func serves(image *img.Image, p *ocispec.Platform) bool {
-	has := image.Config
-	return (p.OS == "" || p.OS == has.OS) &&
-		(p.Architecture == "" || p.Architecture == has.Architecture) &&
-		(p.Variant == "" || has.Variant == "" || p.Variant == has.Variant)
 }
 
 // establish makes everything of the container that outlives this call, all or nothing.
@@ -169,10 +158,15 @@ func (e *Engine) establish(ctx context.Context, c *container, with contents) (er
 	}
 	defer c.op.release()
 	// From here on the image is in use.
-	if err := e.index.add(c); err != nil {
+	c.unmade = true // Nobody else knows it.
+	if err := e.claim(ctx, d.Name, func() error { return e.index.add(c) }); err != nil {
 		return err
 	}
-	u.Push("forget name", func(context.Context) error { e.index.remove(c, d.Name); return nil })
+	u.Push("forget name", func(context.Context) error {
+		e.index.remove(c, d.Name)
+		_, err := c.enter(removing, nil) // For those who have found it, and wait.
+		return err
+	})
 
 	image, err := e.cfg.Images.Get(ctx, d.Image.String())
 	if err != nil {
@@ -201,6 +195,33 @@ func (e *Engine) establish(ctx context.Context, c *container, with contents) (er
 	if err := e.ledger.define(d, c.st); err != nil {
 		return err
 	}
+	c.mu.Lock()
+	c.unmade = false
+	c.mu.Unlock()
 	u.Release()
 	return nil
+}
+
+// claim has take give a name to a container. Another one that has the name, but is only being made, or removed, is waited for: what is
+// said about the name then is true, and still is when this daemon dies.
+func (e *Engine) claim(ctx context.Context, name string, take func() error) error {
+	var waited *container
+	for {
+		err := take()
+		if !errdefs.IsConflict(err) {
+			return err
+		}
+		holder := e.index.holder(name)
+		switch {
+		case holder == nil:
+			continue // It has just gone.
+		case holder == waited || !holder.passing():
+			return err
+		}
+		if err := holder.op.acquire(ctx); err != nil {
+			return err
+		}
+		holder.op.release()
+		waited = holder
+	}
 }

@@ -99,6 +99,8 @@ func examineDir(t *tree, x *task.ExecError) finding {
 
 func examineProgram(t *tree, x *task.ExecError) finding {
 	switch {
+	case x.Errno == syscall.E2BIG:
+		return tooLong(t.d)
 	case x.Path == "":
 		return finding{code: "exec-not-found", cause: "the program's name is empty", try: "name a program: kist run IMAGE PROGRAM"}
 	case !strings.Contains(x.Path, "/"):

@@ -27,7 +27,7 @@ func ownerOf(root string) string {
 
 // ensureImage finds the image that is to be mounted, and keeps its layers for as long as the container is there.
 func (e *Engine) ensureImage(ctx context.Context, root string, m *mountPoint, u *undo.Stack) error {
-	image, err := e.cfg.Images.Get(ctx, m.Name)
+	image, err := e.cfg.Images.For(ctx, m.Name, nil)
 	if errdefs.IsNotFound(err) {
 		// Not the class of an unknown image: clients would pull the container's own, and come again.
 		return &fault.Error{

@@ -36,6 +36,13 @@ func (x *index) add(c *container) error {
 	return nil
 }
 
+// holder is the container of that very name, or nil.
+func (x *index) holder(name string) *container {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.byName[name]
+}
+
 func nameTaken(name string, holder *container) error {
 	_, st := holder.look()
 	f := &fault.Error{

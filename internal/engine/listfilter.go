@@ -152,7 +152,11 @@ func (e *Engine) byImage(ctx context.Context, f filter.Args) (func(entry) bool, 
 	}
 	bases := map[digest.Digest][]digest.Digest{}
 	for _, ref := range f["ancestor"] {
-		if image, err := e.cfg.Images.Get(ctx, ref); err == nil { // An unknown one has no containers.
+		all, err := e.cfg.Images.All(ctx, ref)
+		if err != nil {
+			continue // An unknown one has no containers.
+		}
+		for _, image := range all {
 			bases[image.ID] = image.Layers
 		}
 	}

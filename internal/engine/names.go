@@ -10,29 +10,54 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
+
+	"github.com/kistdev/kist/internal/fault"
 )
 
 const nameRule = "[a-zA-Z0-9][a-zA-Z0-9_.-]"
 
-var validName = regexp.MustCompile("^" + nameRule + "+$")
+var (
+	validName   = regexp.MustCompile("^" + nameRule + "+$")
+	wrongInName = regexp.MustCompile("[^a-zA-Z0-9_.-]+")
+)
 
 // checkName returns the name without its leading slash.
 func checkName(name string) (string, error) {
 	bare := strings.TrimPrefix(name, "/")
 	if !validName.MatchString(bare) {
-		return "", fmt.Errorf("Invalid container name (%s), only %s are allowed: %w", name, nameRule, errdefs.ErrInvalidArgument) //nolint:staticcheck // docker's words
+		return "", badName(name)
 	}
 	return bare, nil
 }
 
-// newID makes a random id: 64 hexadecimal digits, never only decimal ones in the part that is shown, which other programs
-// could take for a number.
+// badName says what is wrong with a container's name.
+func badName(name string) error {
+	f := &fault.Error{
+		Code: "bad-name", Words: fmt.Sprintf("Invalid container name (%s), only %s are allowed", name, nameRule),
+		What:  fmt.Sprintf("%q is no container's name: letters, digits and, not at its beginning, _ . - are allowed", name),
+		Class: errdefs.ErrInvalidArgument,
+	}
+	bare := strings.TrimPrefix(name, "/")
+	if len(bare) < 2 {
+		f.What = fmt.Sprintf("%q is no container's name: it has two characters at least", name)
+		return f
+	}
+	better := strings.TrimLeft(wrongInName.ReplaceAllString(bare, "-"), "_.-")
+	if validName.MatchString(better) && len(better) < 64 {
+		f.Try = "a name like " + better
+	}
+	return f
+}
+
+// newID makes a random id: 64 hexadecimal digits, never only decimal ones in the part that is shown, which other programs could take
+// for a number. The first one is decimal, so that no name that begins with a letter ("db", "c17", "cafe") is ever the beginning of an
+// id: otherwise the second one of two "rm -f db" could remove another container.
 func newID() string {
 	for {
 		var raw [32]byte
 		_, _ = rand.Read(raw[:]) // Never fails, see its documentation.
 		id := hex.EncodeToString(raw[:])
-		if _, err := strconv.ParseInt(id[:12], 10, 64); err != nil {
+		if _, err := strconv.ParseInt(id[:12], 10, 64); err != nil && id[0] <= '9' {
 			return id
 		}
 	}

@@ -21,14 +21,11 @@ import (
 
 // ConnectNetwork puts a container on one more network: one that runs at once, any other at its next start.
 func (e *Engine) ConnectNetwork(ctx context.Context, name, container string, s *network.EndpointSettings) error {
-	c, err := e.index.find(container)
+	c, release, err := e.hold(ctx, container)
 	if err != nil {
 		return err
 	}
-	if err := c.op.acquire(ctx); err != nil {
-		return err
-	}
-	defer c.op.release()
+	defer release()
 	d, st := c.look()
 	mode := d.HostConfig.NetworkMode
 	switch {
@@ -73,14 +70,11 @@ func (e *Engine) ConnectNetwork(ctx context.Context, name, container string, s *
 
 // DisconnectNetwork takes a container off a network.
 func (e *Engine) DisconnectNetwork(ctx context.Context, name, container string, force bool) error {
-	c, err := e.index.find(container)
+	c, release, err := e.hold(ctx, container)
 	if err != nil {
 		return err
 	}
-	if err := c.op.acquire(ctx); err != nil {
-		return err
-	}
-	defer c.op.release()
+	defer release()
 	d, st := c.look()
 	if st.Phase == removing {
 		return e.index.missing(container)
@@ -190,14 +184,11 @@ func (e *Engine) rewriteResolv(ctx context.Context, c *container) {
 
 // Publish changes the published ports of a container: of one that runs at once.
 func (e *Engine) Publish(ctx context.Context, name string, add, remove network.PortMap) error {
-	c, err := e.index.find(name)
+	c, release, err := e.hold(ctx, name)
 	if err != nil {
 		return err
 	}
-	if err := c.op.acquire(ctx); err != nil {
-		return err
-	}
-	defer c.op.release()
+	defer release()
 	d, st := c.look()
 	mode := d.HostConfig.NetworkMode
 	if mode.IsHost() || mode.IsContainer() || mode.IsNone() {

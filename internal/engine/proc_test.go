@@ -278,16 +278,3 @@ func TestReadProcess(t *testing.T) {
 		t.Error("a process that is not there was read")
 	}
 }
-
-func TestInterfaces(t *testing.T) {
-	raw := `Inter-|   Receive                                                |  Transmit
- face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
-    lo:     100       2    0    0    0     0          0         0      100       2    0    0    0     0       0          0
-  eth0:    1000      20    1    2    0     0          0         0     3000      40    3    4    0     0       0          0
-`
-	got := interfaces(raw)
-	want := docker.NetworkStats{RxBytes: 1000, RxPackets: 20, RxErrors: 1, RxDropped: 2, TxBytes: 3000, TxPackets: 40, TxErrors: 3, TxDropped: 4}
-	if len(got) != 1 || got["eth0"] != want {
-		t.Errorf("%+v", got)
-	}
-}

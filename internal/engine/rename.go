@@ -31,7 +31,7 @@ func (e *Engine) Rename(ctx context.Context, name, newName string) error {
 	if newName == d.Name {
 		return invalid("Renaming a container with the same name as its current name")
 	}
-	if err := e.index.rename(c, d.Name, newName); err != nil {
+	if err := e.claim(ctx, newName, func() error { return e.index.rename(c, d.Name, newName) }); err != nil {
 		return err
 	}
 	renamed := *d

@@ -13,6 +13,7 @@ import (
 	docker "github.com/moby/moby/api/types/container"
 
 	"github.com/kistdev/kist/internal/cgroup"
+	"github.com/kistdev/kist/internal/network"
 )
 
 // statsEvery is the time between two samples.
@@ -86,9 +87,7 @@ func (e *Engine) complement(s *docker.StatsResponse, st state) {
 		s.MemoryStats.Limit = total
 	}
 	if len(st.Networks) > 0 {
-		if raw, err := readProc(st.PID, "net/dev"); err == nil {
-			s.Networks = interfaces(raw)
-		}
+		s.Networks, _ = network.Stats(st.PID) // The process may have just ended.
 	}
 }
 
@@ -113,25 +112,4 @@ func systemUsage() uint64 {
 		ticks += n
 	}
 	return ticks * 10_000_000 // The kernel tells hundredths of a second.
-}
-
-// interfaces reads /proc/PID/net/dev.
-func interfaces(raw string) map[string]docker.NetworkStats {
-	all := map[string]docker.NetworkStats{}
-	for line := range strings.Lines(raw) {
-		name, rest, ok := strings.Cut(strings.TrimSpace(line), ":")
-		fields := strings.Fields(rest)
-		if !ok || name == "lo" || len(fields) < 12 {
-			continue
-		}
-		n := make([]uint64, len(fields))
-		for i, text := range fields {
-			n[i], _ = strconv.ParseUint(text, 10, 64) // The kernel's own numbers.
-		}
-		all[name] = docker.NetworkStats{
-			RxBytes: n[0], RxPackets: n[1], RxErrors: n[2], RxDropped: n[3],
-			TxBytes: n[8], TxPackets: n[9], TxErrors: n[10], TxDropped: n[11],
-		}
-	}
-	return all
 }

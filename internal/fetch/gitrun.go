@@ -147,7 +147,7 @@ func (g *git) close() {
 	if g.agent != nil {
 		_ = g.agent.Close()
 	}
-	_ = removeTree(g.dir) // or Open does
+	_ = sys.RemoveTree(g.dir) // or Open does
 }
 
 // maxAnswer bounds what git may print.

@@ -27,7 +27,7 @@ func (g *git) fetch(ctx context.Context, mirror string, r *Repository, c *Commit
 		if _, err := g.run(ctx, "", "init", "--quiet", "--bare", tmp); err != nil {
 			return err
 		}
-		if err := removeTree(mirror); err != nil {
+		if err := sys.RemoveTree(mirror); err != nil {
 			return err
 		}
 		if err := os.Rename(tmp, mirror); err != nil {
@@ -209,7 +209,7 @@ func even(dir string, keepGit bool, at time.Time) error {
 			return err
 		}
 		if d.Name() == ".git" && !keepGit {
-			if err := removeTree(name); err != nil {
+			if err := sys.RemoveTree(name); err != nil {
 				return err
 			}
 			if d.IsDir() {

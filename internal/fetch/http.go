@@ -17,6 +17,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/kistdev/kist/internal/fault"
+	"github.com/kistdev/kist/internal/sys"
 )
 
 // File is a file on the network.
@@ -241,7 +242,7 @@ func (s *Store) download(ctx context.Context, cancel context.CancelCauseFunc, re
 	if err != nil {
 		return err
 	}
-	defer func() { _ = removeTree(tmp) }() // or Open does
+	defer func() { _ = sys.RemoveTree(tmp) }() // or Open does
 	f, err := os.OpenFile(filepath.Join(tmp, "body"), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
@@ -267,7 +268,7 @@ func (s *Store) download(ctx context.Context, cancel context.CancelCauseFunc, re
 	if err := os.WriteFile(filepath.Join(tmp, "meta"), raw, 0o600); err != nil {
 		return err
 	}
-	if err := removeTree(dir); err != nil {
+	if err := sys.RemoveTree(dir); err != nil {
 		return err
 	}
 	return os.Rename(tmp, dir)

@@ -11,10 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/kistdev/kist/internal/sys"
 )
@@ -59,7 +56,7 @@ func Open(c Config) (*Store, error) {
 			return nil, fmt.Errorf("open store of downloads: %w", err)
 		}
 	}
-	if err := removeTree(filepath.Join(c.Dir, "t")); err != nil {
+	if err := sys.RemoveTree(filepath.Join(c.Dir, "t")); err != nil {
 		return nil, fmt.Errorf("open store of downloads: %w", err)
 	}
 	if err := os.Mkdir(filepath.Join(c.Dir, "t"), 0o700); err != nil {
@@ -118,15 +115,6 @@ func nameOf(parts ...string) string {
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
-func removeTree(dir string) error {
-	fd, err := unix.Open(filepath.Dir(dir), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = unix.Close(fd) }()
-	return sys.RemoveAllAt(fd, filepath.Base(dir))
-}
-
 // Kept is a download that is kept.
 type Kept struct {
 	// Key is its name in the store.
@@ -150,7 +138,7 @@ func (s *Store) List(ctx context.Context) ([]Kept, error) {
 			if err != nil {
 				continue // gone meanwhile
 			}
-			size, err := sizeOf(ctx, filepath.Join(s.config.Dir, sub, e.Name()))
+			size, err := sys.Occupied(ctx, os.DirFS(filepath.Join(s.config.Dir, sub, e.Name())))
 			if err != nil {
 				return nil, fmt.Errorf("list downloads: %w", err)
 			}
@@ -158,27 +146,6 @@ func (s *Store) List(ctx context.Context) ([]Kept, error) {
 		}
 	}
 	return list, nil
-}
-
-func sizeOf(ctx context.Context, dir string) (total int64, err error) {
-	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if err == nil {
-			var info fs.FileInfo
-			if info, err = d.Info(); err == nil {
-				if st, ok := info.Sys().(*syscall.Stat_t); ok {
-					total += st.Blocks * 512
-				}
-			}
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		return err
-	})
-	return total, err
 }
 
 // Prune removes what is kept under a key of List, once nobody is downloading it.
@@ -198,7 +165,7 @@ func (s *Store) Prune(ctx context.Context, key string) error {
 	if err := os.Rename(filepath.Join(s.config.Dir, key), filepath.Join(tmp, "x")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove download: %w", err)
 	}
-	return removeTree(tmp)
+	return sys.RemoveTree(tmp)
 }
 
 // touch notes that something was asked for.

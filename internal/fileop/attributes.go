@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"strings"
-	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -70,21 +68,6 @@ func copyXattrs(from, to string) error {
 	}
 	return nil
 }
-
-// umask is the process's file mode creation mask, which does not change. Asking umask(2) would change it for a moment.
-var umask = sync.OnceValue(func() uint32 {
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return 0o777
-	}
-	for line := range strings.SplitSeq(string(status), "\n") {
-		var mask uint32
-		if n, _ := fmt.Sscanf(line, "Umask:\t%o", &mask); n == 1 {
-			return mask
-		}
-	}
-	return 0o777
-})
 
 // setFileTimes is futimens(3): utimensat(2) without a path.
 func setFileTimes(fd int, at unix.Timespec) error {

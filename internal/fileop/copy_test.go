@@ -2,18 +2,15 @@ package fileop
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/opencontainers/go-digest"
 	fsutil "github.com/tonistiigi/fsutil/copy"
-	"go.uber.org/goleak"
 )
 
 // source and destination of the table: what a context and a base image may hold.
@@ -256,23 +253,4 @@ func clean(name string) string {
 		return out + "/"
 	}
 	return out
-}
-
-// TestMain keeps the stores in memory, if it can, as somebody else may be busy on the disk; modes are compared, so the mask
-// is known.
-func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("/dev/shm", "fileop-test-")
-	if err == nil {
-		os.Setenv("TMPDIR", dir)
-	}
-	syscall.Umask(0o022)
-	code := m.Run()
-	os.RemoveAll(dir)
-	if code == 0 {
-		if err := goleak.Find(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
-	}
-	os.Exit(code)
 }

@@ -47,13 +47,20 @@ func (c *copier) file(n *treesum.Node, from *origin, to *dir, name string, b *bu
 	if chown || mode > 0o777 {
 		first = 0o600 // a file that is not yet its owner's, nor complete, must not be run with anybody's rights
 	}
-	dst, err := unix.Openat(to.fd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, first)
+	access := unix.O_WRONLY
+	if c.local && !n.Settled() {
+		access = unix.O_RDWR // see confirm
+	}
+	dst, err := unix.Openat(to.fd, name, access|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, first)
 	if err != nil {
 		return &fs.PathError{Op: "create", Path: to.at(name), Err: err}
 	}
 	defer unix.Close(dst)
 	if err := c.content(src, dst, n.Size, b); err != nil {
 		return &fs.PathError{Op: "copy", Path: to.at(name), Err: err}
+	}
+	if err := c.confirm(c.ctx, n, from, src, dst); err != nil {
+		return err
 	}
 	if chown {
 		if err := unix.Fchown(dst, who.uid, who.gid); err != nil {
@@ -97,7 +104,7 @@ func (c *copier) openFile(n *treesum.Node, from *origin) (int, error) {
 		unix.Close(fd)
 		return -1, &fs.PathError{Op: "stat", Path: "/" + n.Path(), Err: err}
 	}
-	if st.Size != n.Size || unix.TimespecToNsec(st.Mtim) != n.Mtime || unix.TimespecToNsec(st.Ctim) != n.Ctime || st.Ino != n.Ino {
+	if !n.Same(&st) {
 		c.unstable.Store(true)
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
@@ -105,6 +112,44 @@ func (c *copier) openFile(n *treesum.Node, from *origin) (int, error) {
 		return -1, nil
 	}
 	return fd, nil
+}
+
+// confirm notes if what was read of a file in place, and is in the open copy, is not what the tree was digested with. Where the
+// file's times cannot tell, the content does.
+func (c *copier) confirm(ctx context.Context, n *treesum.Node, from *origin, src, copied int) error {
+	if !c.local || c.unstable.Load() {
+		return nil
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(src, &st); err != nil {
+		return &fs.PathError{Op: "stat", Path: "/" + n.Path(), Err: err}
+	}
+	same := n.Same(&st)
+	if same && !n.Settled() {
+		var err error
+		if same, err = n.Holds(ctx, copied, sys.FDPath(from.fd)+"/"+n.Name); err != nil {
+			return c.lost(&fs.PathError{Op: "read", Path: "/" + n.Path(), Err: err})
+		}
+	}
+	if !same {
+		c.unstable.Store(true)
+	}
+	return nil
+}
+
+// confirmName is confirm for what is no plain file, or is one that was copied under another name: its times tell enough.
+func (c *copier) confirmName(n *treesum.Node, from *origin) error {
+	if !c.local {
+		return nil
+	}
+	var st unix.Stat_t
+	if err := unix.Fstatat(from.fd, n.Name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return c.lost(&fs.PathError{Op: "stat", Path: "/" + n.Path(), Err: err})
+	}
+	if !n.Same(&st) {
+		c.unstable.Store(true)
+	}
+	return nil
 }
 
 // cloneFrom is the size from which sharing blocks is tried.
@@ -203,7 +248,7 @@ func (c *copier) linked(n *treesum.Node, from *origin, to *dir, name string) err
 	id := inode{n.Dev, n.Ino}
 	if first, ok := c.links[id]; ok && n.Nlink > 1 {
 		if err := unix.Linkat(c.d.upper.Fd(), first, to.fd, name, 0); err == nil {
-			return nil
+			return c.confirmName(n, from)
 		} else if !errors.Is(err, unix.EMLINK) {
 			return &fs.PathError{Op: "link", Path: to.at(name), Err: err}
 		}
@@ -260,5 +305,5 @@ func (c *copier) special(n *treesum.Node, from *origin, to *dir, name string) er
 	if err := setTimes(to.fd, name, at, at); err != nil {
 		return &fs.PathError{Op: "utimes", Path: to.at(name), Err: err}
 	}
-	return nil
+	return c.confirmName(n, from)
 }

@@ -235,6 +235,15 @@ func (c *copier) dress(n *treesum.Node, from *origin, to *dir, all, created bool
 		return err
 	}
 	if all {
+		if c.local {
+			same, err := n.SameDirectory(from.fd)
+			if err != nil {
+				return &fs.PathError{Op: "stat", Path: "/" + n.Path(), Err: err}
+			}
+			if !same {
+				c.unstable.Store(true)
+			}
+		}
 		if !c.sel.Partial(n) || created {
 			if err := unix.Fchown(to.fd, c.ownerOf(n).uid, c.ownerOf(n).gid); err != nil {
 				return &fs.PathError{Op: "chown", Path: to.path(), Err: err}

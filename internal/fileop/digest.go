@@ -51,6 +51,33 @@ func (o *Ops) SelectDigest(ctx context.Context, sel treesum.Selection, src Sourc
 	return v.tree.Digest(ctx, sel)
 }
 
+// Unchanged says whether what a selection takes from a directory in place, which SelectDigest was asked for, was left alone since: a
+// change that was taken back counts.
+func (o *Ops) Unchanged(ctx context.Context, sel treesum.Selection, src Source) (same bool, err error) {
+	if src.Local == nil {
+		return true, nil
+	}
+	again := &Local{Dir: src.Local.Dir, Key: src.Local.Key, Filter: src.Local.Filter}
+	defer func() { err = errors.Join(err, again.Close()) }()
+	var seen [2]*treesum.Selected
+	for i, l := range []*Local{src.Local, again} {
+		v, err := o.look(ctx, Source{Local: l})
+		if err != nil {
+			return false, err
+		}
+		sel.Root = true
+		if _, err := v.tree.Digest(ctx, sel); errdefs.IsNotFound(err) {
+			return false, nil
+		} else if err != nil {
+			return false, err
+		}
+		if seen[i], err = v.tree.Select(ctx, sel); err != nil {
+			return false, err
+		}
+	}
+	return seen[0].Same(seen[1]), nil
+}
+
 // InputFiles calls yield for the files behind InputDigest, in order, each with its own digest, for the explanation of a
 // miss.
 func (o *Ops) InputFiles(ctx context.Context, op *pb.FileOp, i int, src Source, yield func(string, digest.Digest) bool) (err error) {

@@ -48,9 +48,9 @@ type Output struct {
 	Added []layer.Committed
 }
 
-// IDPrefix is how the names of writable layers begin that operations use; what is left of them after a crash is of no use
+// idPrefix is how the names of writable layers begin that operations use; what is left of them after a crash is of no use
 // to anybody.
-const IDPrefix = "build-file-"
+const idPrefix = "build-file-"
 
 // run is one operation under way.
 type run struct {
@@ -297,4 +297,4 @@ func (o *Ops) Layers(ctx context.Context, src Source, hold *layer.Hold) (*Result
 	return o.Run(ctx, everything, []Source{src}, hold)
 }
 
-func newID() string { return IDPrefix + strings.ToLower(rand.Text()) }
+func newID() string { return idPrefix + strings.ToLower(rand.Text()) }

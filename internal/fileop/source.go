@@ -47,8 +47,8 @@ func (l *Local) open(ctx context.Context, trees *treesum.Cache) (*treesum.Tree, 
 	return l.tree, l.err
 }
 
-// Save writes down what was learnt about the files until now, for the next build.
-func (l *Local) Save() error {
+// save writes down what was learnt about the files until now, for the next build.
+func (l *Local) save() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.tree == nil {
@@ -59,7 +59,7 @@ func (l *Local) Save() error {
 
 // Close saves, and gives back what is held open. Operations on the directory must have ended.
 func (l *Local) Close() error {
-	err := l.Save()
+	err := l.save()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.root != nil {

@@ -41,8 +41,10 @@ func (c *copier) unpack(ctx context.Context, m treesum.Match) (bool, error) {
 	if err != nil {
 		return true, err
 	}
-	err = c.untar(ctx, r)
-	return true, errors.Join(err, r.Close())
+	if err = errors.Join(c.untar(ctx, r), r.Close()); err != nil {
+		return true, err
+	}
+	return true, c.confirm(ctx, m.Node, from, src, src)
 }
 
 // isArchive says whether a file begins, once decompressed, as a tar does.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kistdev/kist/internal/layer"
+	"github.com/kistdev/kist/internal/testbed/suite"
 	"github.com/kistdev/kist/internal/treesum"
 )
 
@@ -238,4 +240,45 @@ func (w *world) run(op *pb.FileOp, inputs ...Source) *Result {
 		w.t.Fatal(err)
 	}
 	return res
+}
+
+func mkdir(path string, mode int32, parents bool) *pb.FileAction {
+	return &pb.FileAction{Action: &pb.FileAction_Mkdir{Mkdir: &pb.FileActionMkDir{Path: path, Mode: mode, MakeParents: parents, Timestamp: -1}}}
+}
+
+func mkfile(path, data string) *pb.FileAction {
+	return &pb.FileAction{Action: &pb.FileAction_Mkfile{Mkfile: &pb.FileActionMkFile{Path: path, Mode: 0o640, Data: []byte(data), Timestamp: past.UnixNano()}}}
+}
+
+func symlink(target, path string) *pb.FileAction {
+	return &pb.FileAction{Action: &pb.FileAction_Symlink{Symlink: &pb.FileActionSymlink{Oldpath: target, Newpath: path, Timestamp: past.UnixNano()}}}
+}
+
+func rm(path string, missing, wildcard bool) *pb.FileAction {
+	return &pb.FileAction{Action: &pb.FileAction_Rm{Rm: &pb.FileActionRm{Path: path, AllowNotFound: missing, AllowWildcard: wildcard}}}
+}
+
+// chain runs actions one after the other on the first input.
+func chain(inputs int, actions ...*pb.FileAction) *pb.FileOp {
+	op := new(pb.FileOp)
+	for i, a := range actions {
+		a.SecondaryInput, a.Output = -1, -1
+		if a.GetCopy() != nil {
+			a.SecondaryInput = 1
+		}
+		if i > 0 {
+			a.Input = int64(inputs + i - 1)
+		}
+		if i == len(actions)-1 {
+			a.Output = 0
+		}
+		op.Actions = append(op.Actions, a)
+	}
+	return op
+}
+
+// TestMain sets a mask that is known: modes are compared.
+func TestMain(m *testing.M) {
+	syscall.Umask(0o022)
+	suite.InMemory(m)
 }

@@ -71,7 +71,7 @@ type BuildOptions struct {
 
 // Built is the result of a build.
 type Built struct {
-	// Image is what was named: of several platforms that of this host, or the first one.
+	// Image is what was named: of several platforms that of this host, or another one.
 	Image *Image
 	// Top describes the index, or the manifest if there is no index.
 	Top ocispec.Descriptor
@@ -81,8 +81,7 @@ type Built struct {
 	Configs []digest.Digest
 }
 
-// Build makes images of layers, and names them. As a name stands for one image here, of several platforms that of this
-// host gets it.
+// Build makes images of layers, and names them; a name stands for all platforms' images then.
 func (s *Store) Build(ctx context.Context, o BuildOptions) (*Built, error) {
 	names, err := buildNames(o.Names)
 	if err != nil {
@@ -93,8 +92,11 @@ func (s *Store) Build(ctx context.Context, o BuildOptions) (*Built, error) {
 		return nil, fmt.Errorf("build: %w", content.ExplainFull(s.content.Dir(), err))
 	}
 	defer c.release()
-	i := native(o.Images)
-	img, err := s.publishBuilt(c.built.Manifests[i], names)
+	e, err := c.entry()
+	if err != nil {
+		return nil, fmt.Errorf("build: %w", err)
+	}
+	img, err := s.publishBuilt(e, names)
 	if err != nil {
 		return nil, fmt.Errorf("build: %w", content.ExplainFull(s.content.Dir(), err))
 	}
@@ -105,23 +107,30 @@ func (s *Store) Build(ctx context.Context, o BuildOptions) (*Built, error) {
 	return &c.built, nil
 }
 
-// publishBuilt names an image that was built. If it has the names already, nothing needs to be written.
-func (s *Store) publishBuilt(desc ocispec.Descriptor, names []reference.Named) (*Image, error) {
+// entry is what a name of the result stands for.
+func (c *composition) entry() (entry, error) {
+	var e entry
+	if isIndex(c.built.Top.MediaType) {
+		e.index = c.built.Top
+	}
+	list := make([]part, len(c.built.Manifests))
+	for i, d := range c.built.Manifests {
+		list[i] = part{c.built.Configs[i], d}
+	}
+	return c.s.arrange(e, list)
+}
+
+// publishBuilt names images that were built. If they have the names already, nothing needs to be written.
+func (s *Store) publishBuilt(built entry, names []reference.Named) (*Image, error) {
 	snap := s.catalog.snapshot()
-	same := func(n reference.Named) bool {
+	other := func(n reference.Named) bool {
 		i, ok := snap.byName[n.String()]
-		return ok && snap.entries[i].desc.Digest == desc.Digest
+		return !ok || !snap.entries[i].same(built)
 	}
-	if len(names) == 0 || !slices.ContainsFunc(names, func(n reference.Named) bool { return !same(n) }) {
-		r, err := s.record(desc)
-		if err != nil {
-			return nil, err
-		}
-		if list := snap.of(r.id); slices.ContainsFunc(list, func(e entry) bool { return e.desc.Digest == desc.Digest }) {
-			return s.image(snap, list[0])
-		}
+	if !slices.ContainsFunc(names, other) && slices.ContainsFunc(snap.of(built.id), built.same) {
+		return s.image(snap, built)
 	}
-	return s.publish(desc, names, "")
+	return s.publish(built, names)
 }
 
 func buildNames(list []string) ([]reference.Named, error) {

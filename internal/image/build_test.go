@@ -97,7 +97,7 @@ func TestBuild(t *testing.T) {
 	if !slices.Equal(img.Layers, o.Images[0].Layers) || img.Config.Config.Labels["a"] != "b" {
 		t.Errorf("%+v", img)
 	}
-	rows, err := f.History(ctx, "app:1")
+	rows, err := f.History(ctx, "app:1", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

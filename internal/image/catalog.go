@@ -24,6 +24,8 @@ const (
 	annotationSource = "dev.kist.image.source" // the digest that the registry gave for the name
 	annotationTagged = "dev.kist.image.tagged"
 	annotationParent = "dev.kist.image.parent"
+	annotationIndex  = "dev.kist.image.index"  // the descriptor of the index that the image is from
+	annotationOthers = "dev.kist.image.others" // the manifests' descriptors of further platforms' images
 )
 
 // entry is one name of one image, or an image without a name.
@@ -34,6 +36,9 @@ type entry struct {
 	source digest.Digest
 	tagged time.Time
 	parent digest.Digest // of an image made here
+	// index is what the manifest is from, if that is stored; others are the images for other platforms that are here.
+	index  ocispec.Descriptor
+	others []part
 }
 
 // snapshot is the names at one time. They are never changed.
@@ -43,7 +48,8 @@ type snapshot struct {
 	served  []served             // what a registry's clients put here beside images
 	byName  map[string]int
 	byID    map[digest.Digest][]int
-	ids     []digest.Digest // sorted
+	beside  map[digest.Digest][]place // images for other platforms
+	ids     []digest.Digest           // of byID, sorted
 
 	found     sync.Map // entries by what users wrote, so that the same words are not parsed at every run
 	foundSize atomic.Int32
@@ -61,12 +67,15 @@ type catalog struct {
 func (c *catalog) snapshot() *snapshot { return c.current.Load() }
 
 func newSnapshot(entries []entry, foreign []ocispec.Descriptor) *snapshot {
-	s := &snapshot{entries: entries, foreign: foreign, byName: map[string]int{}, byID: map[digest.Digest][]int{}}
+	s := &snapshot{entries: entries, foreign: foreign, byName: map[string]int{}, byID: map[digest.Digest][]int{}, beside: map[digest.Digest][]place{}}
 	for i, e := range entries {
 		if e.name != "" {
 			s.byName[e.name] = i
 		}
 		s.byID[e.id] = append(s.byID[e.id], i)
+		for j, p := range e.others {
+			s.beside[p.id] = append(s.beside[p.id], place{i, j + 1})
+		}
 	}
 	s.ids = slices.Sorted(maps.Keys(s.byID))
 	return s
@@ -81,11 +90,50 @@ func (s *snapshot) of(id digest.Digest) []entry {
 	return list
 }
 
+// best is the entry of an image that tells most of it.
+func (s *snapshot) best(id digest.Digest) (place, bool) {
+	if list := s.byID[id]; len(list) > 0 {
+		return place{entry: slices.MaxFunc(list, func(a, b int) int { return len(s.entries[a].others) - len(s.entries[b].others) })}, true
+	}
+	if list := s.beside[id]; len(list) > 0 {
+		return list[0], true
+	}
+	return place{}, false
+}
+
+// together are an image, and those for other platforms that some name of it stands for too.
+func (s *snapshot) together(id digest.Digest) []part {
+	var list []part
+	for _, i := range s.byID[id] {
+		for _, p := range s.entries[i].parts() {
+			if !slices.ContainsFunc(list, func(o part) bool { return o.id == p.id }) {
+				list = append(list, p)
+			}
+		}
+	}
+	return list
+}
+
 // names lists an image's names, sorted.
 func (s *snapshot) names(id digest.Digest) []string {
 	var list []string
 	for _, i := range s.byID[id] {
 		if name := s.entries[i].name; name != "" {
+			list = append(list, name)
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+// namesOf lists an image's names, or those of the image that it is another platform's of.
+func (s *snapshot) namesOf(id digest.Digest) []string {
+	list := s.names(id)
+	if len(list) > 0 {
+		return list
+	}
+	for _, at := range s.beside[id] {
+		if name := s.entries[at.entry].name; name != "" {
 			list = append(list, name)
 		}
 	}
@@ -173,6 +221,7 @@ func (s *Store) entryOf(d ocispec.Descriptor) (entry, error) {
 		}
 		e.id = r.id
 	}
+	s.readParts(&e, d.Annotations)
 	return e, nil
 }
 
@@ -191,6 +240,7 @@ func (e entry) descriptor() ocispec.Descriptor {
 	if !e.tagged.IsZero() {
 		set(annotationTagged, e.tagged.Format(time.RFC3339Nano))
 	}
+	e.writeParts(d.Annotations)
 	return d
 }
 
@@ -239,7 +289,7 @@ func (ed *editor) find(name string) int {
 }
 
 func (ed *editor) has(id digest.Digest) bool {
-	return slices.ContainsFunc(ed.entries, func(e entry) bool { return e.id == id })
+	return slices.ContainsFunc(ed.entries, func(e entry) bool { return e.has(id) })
 }
 
 // put adds an entry: a name moves from the image that had it, which stays as a dangling one.
@@ -248,23 +298,42 @@ func (ed *editor) put(e entry) {
 		e.parent = ed.parent(e.id)
 	}
 	if e.name == "" {
-		if !ed.has(e.id) {
-			ed.entries = append(ed.entries, e)
-		}
+		ed.settle(e)
 		return
 	}
 	if i := ed.find(e.name); i >= 0 {
 		old := ed.entries[i]
 		ed.entries[i] = e
-		if !ed.has(old.id) {
-			old.name, old.source = "", ""
-			ed.entries = append(ed.entries, old)
-		}
+		ed.settle(old)
 	} else {
 		ed.entries = append(ed.entries, e)
 	}
-	// The image has a name now.
-	ed.entries = slices.DeleteFunc(ed.entries, func(o entry) bool { return o.id == e.id && o.name == "" })
+	// The images have a name now.
+	var loose []entry
+	ed.entries = slices.DeleteFunc(ed.entries, func(o entry) bool {
+		gone := o.name == "" && e.has(o.id)
+		if gone && len(o.others) > 0 {
+			loose = append(loose, o)
+		}
+		return gone
+	})
+	for _, o := range loose {
+		ed.settle(o)
+	}
+}
+
+// settle keeps images that have lost their name, or never had one, unless they are elsewhere.
+func (ed *editor) settle(e entry) {
+	e.name, e.source = "", ""
+	if !ed.has(e.id) {
+		ed.entries = append(ed.entries, e)
+		return
+	}
+	for _, p := range e.others {
+		if !ed.has(p.id) {
+			ed.entries = append(ed.entries, e.alone(p))
+		}
+	}
 }
 
 func (ed *editor) parent(id digest.Digest) digest.Digest {
@@ -284,8 +353,7 @@ func (ed *editor) untag(name string) {
 	}
 	old := ed.entries[i]
 	ed.entries = slices.Delete(ed.entries, i, i+1)
-	old.name, old.source = "", ""
-	ed.put(old)
+	ed.settle(old)
 }
 
 // remove removes an image with all its names.

@@ -80,11 +80,12 @@ func (s *Store) Commit(ctx context.Context, o CommitOptions) (*Image, error) {
 
 // inherit takes over the parent's layers, history and platform.
 func (s *Store) inherit(n *newImage, lease *content.Lease, parent digest.Digest) error {
-	list := s.catalog.snapshot().of(parent)
-	if len(list) == 0 {
+	snap := s.catalog.snapshot()
+	at, ok := snap.best(parent)
+	if !ok {
 		return fmt.Errorf("No such image: %s: %w", parent, errdefs.ErrNotFound) //nolint:staticcheck // docker's words
 	}
-	r, err := s.record(list[0].desc)
+	r, err := s.record(snap.at(at).desc)
 	if err != nil {
 		return err
 	}
@@ -93,7 +94,7 @@ func (s *Store) inherit(n *newImage, lease *content.Lease, parent digest.Digest)
 	for d := range set {
 		lease.Hold(d)
 	}
-	if len(s.catalog.snapshot().of(parent)) == 0 { // Removed before the lease held it.
+	if _, ok := s.catalog.snapshot().best(parent); !ok { // Removed before the lease held it.
 		return fmt.Errorf("No such image: %s: %w", parent, errdefs.ErrNotFound) //nolint:staticcheck // docker's words
 	}
 	n.config.Platform = r.config.Platform

@@ -14,8 +14,8 @@ import (
 	"github.com/kistdev/kist/internal/typo"
 )
 
-// Get resolves what a user wrote: a name with or without tag or digest, an id or a unique prefix of one. An unknown one is
-// an errdefs.ErrNotFound fault that tells the nearest names.
+// Get resolves what a user wrote: a name with or without tag or digest, an id or a unique prefix of one. Of several platforms'
+// images under a name it is the one for this host. An unknown one is an errdefs.ErrNotFound fault that tells the nearest names.
 func (s *Store) Get(_ context.Context, ref string) (*Image, error) {
 	snap := s.catalog.snapshot()
 	e, err := snap.find(ref)
@@ -29,88 +29,134 @@ func (s *Store) Get(_ context.Context, ref string) (*Image, error) {
 func (s *Store) image(snap *snapshot, e entry) (*Image, error) {
 	r, err := s.record(e.desc)
 	if err != nil {
-		return nil, &fault.Error{
-			Code: "image-damaged", What: "image " + short(e.id) + " is damaged", Cause: err.Error(),
-			Try: "remove it (kist rmi -f " + short(e.id) + ") and pull it again", Class: errdefs.ErrDataLoss, Err: err,
-		}
+		return nil, damaged(e.id, err)
 	}
 	return &Image{
-		ID: r.id, Manifest: r.desc, Config: r.config, Layers: r.config.RootFS.DiffIDs,
-		Names: snap.names(r.id), Size: r.size,
+		ID: r.id, Manifest: r.desc, Config: r.config, Layers: r.config.RootFS.DiffIDs, Names: snap.namesOf(r.id),
 	}, nil
+}
+
+func damaged(id digest.Digest, err error) error {
+	cause := err.Error()
+	if f, ok := fault.As(err); ok {
+		cause = f.What + ": " + f.Cause
+	}
+	return &fault.Error{
+		Code: "image-damaged", What: "image " + short(id) + " is damaged", Cause: cause,
+		Try: "load or pull it again, or remove it (kist rmi -f " + short(id) + ")", Class: errdefs.ErrDataLoss, Err: err,
+	}
 }
 
 // find looks a reference up, or remembers it.
 func (s *snapshot) find(ref string) (entry, error) {
 	if found, ok := s.found.Load(ref); ok {
-		if i, ok := found.(int); ok {
-			return s.entries[i], nil
+		if at, ok := found.(place); ok {
+			return s.at(at), nil
 		}
 	}
-	i, err := s.lookUp(ref)
+	at, err := s.lookUp(ref)
 	if err != nil {
 		return entry{}, err
 	}
 	if s.foundSize.Add(1) <= keptFound {
-		s.found.Store(ref, i)
+		s.found.Store(ref, at)
 	}
-	return s.entries[i], nil
+	return s.at(at), nil
 }
 
 // lookUp finds the entry for a full id, then for a name, then for a prefix of an id.
-func (s *snapshot) lookUp(ref string) (int, error) {
+func (s *snapshot) lookUp(ref string) (place, error) {
 	if d := digest.Digest(ref); d.Validate() == nil {
-		if list := s.byID[d]; len(list) > 0 {
-			return list[0], nil
+		if at, ok := s.best(d); ok {
+			return at, nil
 		}
-		return 0, s.notFound(ref)
+		if at, ok := s.byManifest(d); ok {
+			return at, nil
+		}
+		return place{}, s.notFound(ref)
 	}
 	full, nameErr := fullName(ref)
 	if nameErr == nil {
 		if i, ok := s.byName[full]; ok {
-			return i, nil
+			return place{entry: i}, nil
 		}
 		if base, d, ok := strings.Cut(full, "@"); ok {
-			if i := s.byDigest(base, digest.Digest(d)); i >= 0 {
-				return i, nil
+			if at, ok := s.byDigest(base, digest.Digest(d)); ok {
+				return at, nil
 			}
 		}
 	}
-	if i, err := s.byPrefix(ref); i >= 0 || err != nil {
-		return i, err
+	if at, ok, err := s.byPrefix(ref); ok || err != nil {
+		return at, err
 	}
 	if nameErr != nil {
-		return 0, nameErr
+		return place{}, nameErr
 	}
-	return 0, s.notFound(ref)
+	return place{}, s.notFound(ref)
 }
 
 // byDigest finds repository@digest for an image of the repository that has this digest without that name: one that was
-// loaded or built here. It is -1 if there is none.
-func (s *snapshot) byDigest(base string, d digest.Digest) int {
-	return slices.IndexFunc(s.entries, func(e entry) bool {
-		return (e.desc.Digest == d || e.source == d || e.id == d) && e.name != "" && repository(e.name) == base
-	})
-}
-
-// byPrefix finds the one image whose id begins so, or -1.
-func (s *snapshot) byPrefix(ref string) (int, error) {
-	hex := strings.TrimPrefix(ref, "sha256:")
-	if hex == "" || strings.Trim(hex, "0123456789abcdef") != "" {
-		return -1, nil
-	}
-	want := digest.Digest("sha256:" + hex)
-	i, _ := slices.BinarySearch(s.ids, want)
-	if i == len(s.ids) || !strings.HasPrefix(string(s.ids[i]), string(want)) {
-		return -1, nil
-	}
-	if i+1 < len(s.ids) && strings.HasPrefix(string(s.ids[i+1]), string(want)) {
-		return -1, &fault.Error{
-			Code: "image-ambiguous", What: fmt.Sprintf("the image id %q is ambiguous", ref), Class: errdefs.ErrInvalidArgument,
-			Cause: fmt.Sprintf("it begins %s and %s, among others", short(s.ids[i]), short(s.ids[i+1])), Try: "more digits",
+// loaded or built here, or is for another platform than this host's.
+func (s *snapshot) byDigest(base string, d digest.Digest) (place, bool) {
+	for i, e := range s.entries {
+		if e.name == "" || repository(e.name) != base {
+			continue
+		}
+		if e.source == d || e.index.Digest == d {
+			return place{entry: i}, true
+		}
+		for j, p := range e.parts() {
+			if p.desc.Digest == d || p.id == d {
+				return place{i, j}, true
+			}
 		}
 	}
-	return s.byID[s.ids[i]][0], nil
+	return place{}, false
+}
+
+// byManifest finds what a digest of an index or a manifest describes: tools that know stores of docker's take it for an id.
+func (s *snapshot) byManifest(d digest.Digest) (place, bool) {
+	for i, e := range s.entries {
+		if e.index.Digest == d {
+			return place{entry: i}, true
+		}
+		for j, p := range e.parts() {
+			if p.desc.Digest == d {
+				return place{i, j}, true
+			}
+		}
+	}
+	return place{}, false
+}
+
+// byPrefix finds the one image whose id begins so.
+func (s *snapshot) byPrefix(ref string) (place, bool, error) {
+	hex := strings.TrimPrefix(ref, "sha256:")
+	if hex == "" || strings.Trim(hex, "0123456789abcdef") != "" {
+		return place{}, false, nil
+	}
+	want := digest.Digest("sha256:" + hex)
+	var found []digest.Digest
+	i, _ := slices.BinarySearch(s.ids, want)
+	for ; i < len(s.ids) && strings.HasPrefix(string(s.ids[i]), string(want)) && len(found) < 2; i++ {
+		found = append(found, s.ids[i])
+	}
+	for id := range s.beside {
+		if len(s.byID[id]) == 0 && strings.HasPrefix(string(id), string(want)) {
+			found = append(found, id)
+		}
+	}
+	if len(found) > 1 {
+		return place{}, false, &fault.Error{
+			Code: "image-ambiguous", What: fmt.Sprintf("the image id %q is ambiguous", ref), Class: errdefs.ErrInvalidArgument,
+			Cause: fmt.Sprintf("it begins %s and %s, among others", short(found[0]), short(found[1])), Try: "more digits",
+		}
+	}
+	if len(found) == 0 {
+		return place{}, false, nil
+	}
+	at, ok := s.best(found[0])
+	return at, ok, nil
 }
 
 // notFound says that there is no such image, and which ones the user may have meant.

@@ -4,11 +4,12 @@ import (
 	"context"
 
 	"github.com/moby/moby/api/types/image"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// History is docker history: the newest step first. Steps that made no layer have no size.
-func (s *Store) History(ctx context.Context, ref string) ([]image.HistoryResponseItem, error) {
-	img, err := s.Get(ctx, ref)
+// History is docker history, of the image for a platform: the newest step first. Steps that made no layer have no size.
+func (s *Store) History(ctx context.Context, ref string, wish *ocispec.Platform) ([]image.HistoryResponseItem, error) {
+	img, err := s.For(ctx, ref, wish)
 	if err != nil {
 		return nil, err
 	}

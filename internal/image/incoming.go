@@ -156,6 +156,8 @@ type Published struct {
 	ManifestType     string
 	Names            []MovedName
 	Layers           []OutgoingLayer
+	// Group joins it with images that came before.
+	Group *Group
 }
 
 // Publish names the image, whose layers must all be here. It keeps its manifest where all the blobs that this names are here,
@@ -186,7 +188,11 @@ func (in *Incoming) Publish(ctx context.Context, p Published) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	img, err := in.s.publishMoved(desc, names, kept)
+	index, err := in.group(ctx, p.Group, desc)
+	if err != nil {
+		return nil, err
+	}
+	img, err := in.s.publishMoved(entry{desc: desc, index: index}, names, kept, p.Group)
 	if err != nil {
 		return nil, err
 	}
@@ -248,8 +254,8 @@ type movedName struct {
 }
 
 // publishMoved names an image. Digests by which registries know it are those of its manifest, so they go with that.
-func (s *Store) publishMoved(desc ocispec.Descriptor, names []movedName, kept bool) (*Image, error) {
-	r, err := s.record(desc)
+func (s *Store) publishMoved(e entry, names []movedName, kept bool, g *Group) (*Image, error) {
+	r, err := s.record(e.desc)
 	if err != nil {
 		return nil, err
 	}
@@ -257,7 +263,11 @@ func (s *Store) publishMoved(desc ocispec.Descriptor, names []movedName, kept bo
 		return nil, err
 	}
 	err = s.name(func(ed *editor) error {
-		e := entry{id: r.id, desc: desc, tagged: time.Now()}
+		e.id, e.tagged = r.id, time.Now()
+		e, err := s.join(ed, e, g)
+		if err != nil {
+			return err
+		}
 		ed.put(e)
 		for _, n := range names {
 			e.name, e.source = n.named.String(), n.source

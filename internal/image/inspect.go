@@ -6,21 +6,32 @@ import (
 
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/storage"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Inspect is docker image inspect.
-func (s *Store) Inspect(ctx context.Context, ref string) (*image.InspectResponse, error) {
-	img, err := s.Get(ctx, ref)
+// Inspect is docker image inspect, of the image for a platform; nil is the one for this host, and the size that of all.
+func (s *Store) Inspect(_ context.Context, ref string, wish *ocispec.Platform) (*image.InspectResponse, error) {
+	snap := s.catalog.snapshot()
+	e, err := snap.find(ref)
+	if err == nil && wish != nil {
+		e, err = s.pick(e, ref, wish)
+	}
 	if err != nil {
 		return nil, err
 	}
-	snap := s.catalog.snapshot()
+	img, err := s.image(snap, e)
+	if err != nil {
+		return nil, err
+	}
 	tags, digests := tagsAndDigests(img.Names)
 	config, desc := img.Config.Config, img.Manifest
+	if len(e.others) > 0 && e.index.Digest != "" {
+		desc = e.index
+	}
 	r := &image.InspectResponse{
 		ID: img.ID.String(), RepoTags: tags, RepoDigests: digests, Author: img.Config.Author, Config: &config,
 		Architecture: img.Config.Architecture, Variant: img.Config.Variant, Os: img.Config.OS, OsVersion: img.Config.OSVersion,
-		Size: img.Size, GraphDriver: &storage.DriverData{Name: "overlay2", Data: map[string]string{}},
+		Size: s.occupied(e.parts()).total(), GraphDriver: &storage.DriverData{Name: "overlay2", Data: map[string]string{}},
 		RootFS: image.RootFS{Type: "layers"}, Descriptor: &desc,
 	}
 	for _, l := range img.Layers {

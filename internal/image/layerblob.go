@@ -129,11 +129,7 @@ func (s *Store) storedBlobs(ids []digest.Digest) blobs {
 			all[id] = append(all[id], d)
 		}
 	}
-	for _, e := range s.catalog.snapshot().entries {
-		r, err := s.record(e.desc)
-		if err != nil {
-			continue
-		}
+	s.each(s.catalog.snapshot(), func(_ entry, r *record) {
 		for i, l := range r.manifest.Layers {
 			id := r.config.RootFS.DiffIDs[i]
 			known := slices.ContainsFunc(all[id], func(d ocispec.Descriptor) bool { return d.Digest == l.Digest })
@@ -142,7 +138,7 @@ func (s *Store) storedBlobs(ids []digest.Digest) blobs {
 				all[id] = append(all[id], ocispec.Descriptor{MediaType: l.MediaType, Digest: l.Digest, Size: l.Size})
 			}
 		}
-	}
+	})
 	return all
 }
 

@@ -38,6 +38,7 @@ func (s *Store) List(_ context.Context, all, sharedSize bool, f filter.Args) ([]
 		if err != nil {
 			continue // reachable has warned of it.
 		}
+		together := snap.together(id)
 		tags, digests := tagsAndDigests(snap.names(id))
 		if len(tags)+len(digests) == 0 && !all && len(snap.children(id)) > 0 {
 			continue
@@ -46,9 +47,14 @@ func (s *Store) List(_ context.Context, all, sharedSize bool, f filter.Args) ([]
 			continue
 		}
 		sum := summary(r, snap.parent(id), tags, digests)
-		sum.Containers = int64(len(users[id]))
+		occupied := s.occupied(together)
+		sum.Size = occupied.total()
+		sum.Containers = 0
+		for _, p := range together {
+			sum.Containers += int64(len(users[p.id]))
+		}
 		if sharedSize {
-			sum.SharedSize = s.sharedSize(r, shared)
+			sum.SharedSize = occupied.shared(shared)
 		}
 		list = append(list, sum)
 	}
@@ -64,7 +70,7 @@ func (s *Store) List(_ context.Context, all, sharedSize bool, f filter.Args) ([]
 func summary(r *record, parent digest.Digest, tags, digests []string) image.Summary {
 	sum := image.Summary{
 		ID: r.id.String(), ParentID: parent.String(), RepoTags: tags, RepoDigests: digests,
-		Labels: r.config.Config.Labels, Size: r.size, SharedSize: -1, Containers: -1,
+		Labels: r.config.Config.Labels, SharedSize: -1, Containers: -1,
 	}
 	if r.config.Created != nil {
 		sum.Created = r.config.Created.Unix()
@@ -81,45 +87,72 @@ type holding struct {
 	unpacked bool
 }
 
-// layerUse counts the images that use each layer and blob.
+// layerUse counts the images that use each layer and blob; what a name stands for is one, whatever its platforms.
 func (s *Store) layerUse(snap *snapshot) map[holding]int {
 	use := map[holding]int{}
 	for _, id := range snap.ids {
-		r, err := s.record(snap.of(id)[0].desc)
-		if err != nil {
-			continue
-		}
-		for h := range s.occupied(r) {
+		for h := range s.occupied(snap.together(id)) {
 			use[h]++
 		}
 	}
 	return use
 }
 
-// occupied is everything of which an image needs the place on the disk, in bytes. A blob of the same layer in another
-// compression, which another image has, is not this one's.
-func (s *Store) occupied(r *record) map[holding]int64 {
-	set := map[holding]int64{}
-	blob := func(d digest.Digest) {
-		if n, err := s.content.Size(d); err == nil {
-			set[holding{d, false}] = n
+// occupied is what images have on the disk, in bytes, each thing once.
+type occupied map[holding]int64
+
+// occupied finds everything of which images need the place on the disk. A blob of the same layer in another compression, which
+// another image has, is not theirs.
+func (s *Store) occupied(list []part) occupied {
+	set := occupied{}
+	for _, p := range list {
+		r, err := s.record(p.desc)
+		if err != nil {
+			continue
 		}
-	}
-	blob(r.desc.Digest)
-	blob(r.id)
-	for _, l := range r.manifest.Layers {
-		blob(l.Digest)
-	}
-	for _, l := range r.config.RootFS.DiffIDs {
-		s.layers.Parts(l, func(part digest.Digest, n int64) { set[holding{part, true}] = n })
+		set.blobs(s, p.desc.Digest, r.id)
+		for _, l := range r.manifest.Layers {
+			set.blobs(s, l.Digest)
+		}
+		for _, l := range r.config.RootFS.DiffIDs {
+			s.layers.Parts(l, func(part digest.Digest, n int64) { set[holding{part, true}] = n })
+		}
 	}
 	return set
 }
 
-// sharedSize is the bytes of an image that others use as well.
-func (s *Store) sharedSize(r *record, use map[holding]int) int64 {
+// blobs adds those that are here.
+func (o occupied) blobs(s *Store, list ...digest.Digest) {
+	for _, d := range list {
+		if n, err := s.content.Size(d); err == nil { // Foreign layers need not be here.
+			o[holding{d, false}] = n
+		}
+	}
+}
+
+func (o occupied) total() int64 {
 	var total int64
-	for h, n := range s.occupied(r) {
+	for _, n := range o {
+		total += n
+	}
+	return total
+}
+
+// unpacked is the part of the total that no registry has.
+func (o occupied) unpacked() int64 {
+	var total int64
+	for h, n := range o {
+		if h.unpacked {
+			total += n
+		}
+	}
+	return total
+}
+
+// shared is the bytes of what others use as well.
+func (o occupied) shared(use map[holding]int) int64 {
+	var total int64
+	for h, n := range o {
 		if use[h] > 1 {
 			total += n
 		}

@@ -45,9 +45,9 @@ type loader struct {
 	layers map[string]*made // complete when the group is done
 }
 
-// toName is an image of the archive, and the names it gets.
+// toName is an image of the archive, or several platforms' of one index, and the names it gets.
 type toName struct {
-	desc  ocispec.Descriptor
+	entry
 	names []reference.Named
 }
 
@@ -85,7 +85,7 @@ func (l *loader) load(ctx context.Context, r io.Reader, wish []ocispec.Platform)
 	}
 	var images []*Image
 	for _, n := range list {
-		img, err := l.s.publish(n.desc, n.names, "")
+		img, err := l.s.publish(n.entry, n.names)
 		if err != nil {
 			return nil, err
 		}
@@ -232,15 +232,10 @@ func (l *loader) resolve(name string) string {
 // knownLayers tells which layer a blob unpacks to, for the images that are here.
 func (s *Store) knownLayers() map[digest.Digest]digest.Digest {
 	known := map[digest.Digest]digest.Digest{}
-	snap := s.catalog.snapshot()
-	for _, id := range snap.ids {
-		for _, e := range snap.of(id) {
-			if r, err := s.record(e.desc); err == nil {
-				for i, l := range r.manifest.Layers {
-					known[l.Digest] = r.config.RootFS.DiffIDs[i]
-				}
-			}
+	s.each(s.catalog.snapshot(), func(_ entry, r *record) {
+		for i, l := range r.manifest.Layers {
+			known[l.Digest] = r.config.RootFS.DiffIDs[i]
 		}
-	}
+	})
 	return known
 }

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
-	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/go-digest"
@@ -39,64 +38,13 @@ func (l *loader) images(ctx context.Context, wish []ocispec.Platform) ([]toName,
 func (l *loader) ociImages(ctx context.Context, index *ocispec.Index, wish []ocispec.Platform) ([]toName, error) {
 	var list []toName
 	for _, d := range index.Manifests {
-		for _, one := range wishes(wish) {
-			chosen, err := l.chosen(d, one, 0)
-			if err != nil {
-				return nil, err
-			}
-			desc, err := l.ociImage(ctx, chosen, one)
-			if err != nil {
-				return nil, err
-			}
-			list = append(list, toName{desc, namesOf(d)})
+		e, err := l.ociEntry(ctx, d, wish)
+		if err != nil {
+			return nil, err
 		}
+		list = append(list, toName{e, namesOf(d)})
 	}
 	return list, nil
-}
-
-// wishes makes no wish at all one: the host's platform, or whatever there is.
-func wishes(list []ocispec.Platform) []*ocispec.Platform {
-	if len(list) == 0 {
-		return []*ocispec.Platform{nil}
-	}
-	all := make([]*ocispec.Platform, len(list))
-	for i := range list {
-		all[i] = &list[i]
-	}
-	return all
-}
-
-// chosen walks indexes to the manifest for a platform, among those that the archive holds.
-func (l *loader) chosen(d ocispec.Descriptor, wish *ocispec.Platform, depth int) (ocispec.Descriptor, error) {
-	if isManifest(d.MediaType) {
-		return d, nil
-	}
-	if !isIndex(d.MediaType) || depth == 4 {
-		return d, notAnImage(fmt.Sprintf("index.json has an entry of the media type %q", d.MediaType))
-	}
-	raw, err := l.blob(d)
-	if err != nil {
-		return d, err
-	}
-	index, err := parseIndex(raw)
-	if err != nil {
-		return d, err
-	}
-	var present []ocispec.Descriptor
-	for _, m := range index.Manifests {
-		if _, err := l.blob(m); err == nil {
-			present = append(present, m)
-		}
-	}
-	index.Manifests = present
-	next, err := choose(index, wish)
-	if err != nil && wish == nil && len(present) == 1 {
-		next, err = present[0], nil // Of another platform, but the only one.
-	}
-	if err != nil {
-		return d, err
-	}
-	return l.chosen(next, wish, depth+1)
 }
 
 // blob gives a small blob of the archive, verified, or one that is in the store.
@@ -121,38 +69,35 @@ func (l *loader) blob(d ocispec.Descriptor) ([]byte, error) {
 	return raw, nil
 }
 
-func (l *loader) ociImage(ctx context.Context, d ocispec.Descriptor, wish *ocispec.Platform) (ocispec.Descriptor, error) {
+func (l *loader) ociImage(ctx context.Context, d ocispec.Descriptor) (ocispec.Descriptor, *dockerspec.DockerOCIImage, error) {
 	none := ocispec.Descriptor{}
 	raw, err := l.blob(d)
 	if err != nil {
-		return none, err
+		return none, nil, err
 	}
 	m, err := parseManifest(raw)
 	if err != nil {
-		return none, err
+		return none, nil, err
 	}
 	rawConfig, err := l.blob(m.Config)
 	if err != nil {
-		return none, err
+		return none, nil, err
 	}
 	config, err := parseConfig(rawConfig, len(m.Layers))
 	if err != nil {
-		return none, err
-	}
-	if err := checkPlatform("in the archive", config.Platform, wish); err != nil {
-		return none, err
+		return none, nil, err
 	}
 	desc := ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: int64(len(raw))}
 	l.lease.Hold(desc.Digest, m.Config.Digest)
 	for i, layer := range m.Layers {
 		if err := l.need(ctx, blobName(layer.Digest), layer.Digest, config.RootFS.DiffIDs[i], nil); err != nil {
-			return none, err
+			return none, nil, err
 		}
 	}
 	if err := l.s.putBlob(ctx, m.Config, rawConfig); err != nil {
-		return none, err
+		return none, nil, err
 	}
-	return desc, l.s.putBlob(ctx, desc, raw)
+	return desc, config, l.s.putBlob(ctx, desc, raw)
 }
 
 // need makes sure that a layer is stored and unpacked, and is the one that the configuration tells of. into gets its blob.
@@ -217,10 +162,10 @@ func (l *loader) dockerImages(ctx context.Context, raw []byte, wish []ocispec.Pl
 		if err != nil {
 			return nil, err
 		}
-		if len(wish) > 0 && !platforms.Any(wish...).Match(platforms.Normalize(config.Platform)) {
-			return nil, checkPlatform("in the archive", config.Platform, &wish[0])
+		if err := l.checkWish(config.Platform, wish); err != nil {
+			return nil, err
 		}
-		n := toName{desc: desc}
+		n := toName{entry: entry{desc: desc}}
 		for _, tag := range a.RepoTags {
 			named, err := optionalName(tag)
 			if err != nil {

@@ -150,7 +150,7 @@ func (s *Store) assemble(ctx context.Context, lease *content.Lease, n newImage) 
 	if err != nil {
 		return nil, err
 	}
-	return s.publish(desc, n.names, n.parent)
+	return s.publish(entry{desc: desc, parent: n.parent}, n.names)
 }
 
 // putManifest stores a configuration, as it is, and a manifest for it.
@@ -178,18 +178,26 @@ func describe(mediaType string, raw []byte) ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}
 }
 
-// publish makes what was written durable, and then gives the image its names, or an entry without one.
-func (s *Store) publish(desc ocispec.Descriptor, names []reference.Named, parent digest.Digest) (*Image, error) {
-	r, err := s.record(desc)
-	if err != nil {
-		return nil, err
+// publish makes what was written durable, and then gives the images of an entry their names, or none. The image that comes back
+// is the one for this host.
+func (s *Store) publish(e entry, names []reference.Named) (*Image, error) {
+	for _, p := range e.parts() {
+		r, err := s.record(p.desc)
+		if err != nil {
+			return nil, err
+		}
+		if err := s.noteAll(r); err != nil {
+			return nil, err
+		}
+		if p.desc.Digest == e.desc.Digest {
+			e.id = r.id
+		}
 	}
-	if err := s.noteAll(r); err != nil {
-		return nil, err
-	}
-	err = s.name(func(ed *editor) error {
-		e := entry{id: r.id, desc: desc, parent: parent, tagged: time.Now()}
-		ed.put(e)
+	e.tagged = time.Now()
+	err := s.name(func(ed *editor) error {
+		if len(names) == 0 {
+			ed.put(e)
+		}
 		for _, n := range names {
 			e.name = n.String()
 			ed.put(e)
@@ -199,7 +207,7 @@ func (s *Store) publish(desc ocispec.Descriptor, names []reference.Named, parent
 	if err != nil {
 		return nil, err
 	}
-	return s.image(s.catalog.snapshot(), entry{id: r.id, desc: r.desc})
+	return s.image(s.catalog.snapshot(), e)
 }
 
 // name makes blobs durable, and then what edit calls them. The layers follow behind: what of them a crash of the machine

@@ -198,7 +198,7 @@ func TestInspectHistoryUsage(t *testing.T) {
 	ti := makeImage(t, config, plainLayer(t, map[string]string{"a": strings.Repeat("a", 10_000)}), plainLayer(t, map[string]string{"b": "b"}))
 	srv.put(t, "app:1", ti)
 	img, _ := f.pull(t, srv.host+"/app:1")
-	r, err := f.Inspect(ctx, srv.host+"/app:1")
+	r, err := f.Inspect(ctx, srv.host+"/app:1", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,7 +206,7 @@ func TestInspectHistoryUsage(t *testing.T) {
 		len(r.RepoDigests) != 1 || r.Os != "linux" || len(r.RootFS.Layers) != 2 || r.Size == 0 || r.Metadata.LastTagTime.IsZero() {
 		t.Errorf("inspect: %+v", r)
 	}
-	h, err := f.History(ctx, img.ID.String())
+	h, err := f.History(ctx, img.ID.String(), nil)
 	if err != nil || len(h) != 3 {
 		t.Fatal(h, err)
 	}

@@ -28,11 +28,11 @@ func (s *Store) Peek(ctx context.Context, ref string, o PullOptions) (Remote, er
 	}
 	defer repo.Close()
 	p := &pull{s: s, repo: repo, named: named, o: o}
-	source, d, raw, err := p.manifest(ctx)
+	f, err := p.manifest(ctx)
 	if err != nil {
 		return Remote{}, err
 	}
-	m, err := parseManifest(raw)
+	m, err := parseManifest(f.raw)
 	if err != nil {
 		return Remote{}, err
 	}
@@ -47,5 +47,5 @@ func (s *Store) Peek(ctx context.Context, ref string, o PullOptions) (Remote, er
 	if err := checkPlatform(reference.FamiliarString(named), parsed.Platform, o.Platform); err != nil {
 		return Remote{}, err
 	}
-	return Remote{Digest: source, Manifest: d.Digest, Config: config}, nil
+	return Remote{Digest: f.source, Manifest: f.desc.Digest, Config: config}, nil
 }

@@ -93,13 +93,8 @@ func checkPlatform(name string, has ocispec.Platform, wish *ocispec.Platform) er
 		return nil
 	}
 	want, matcher := wanted(wish)
-	if matcher.Match(platforms.Normalize(has)) {
+	if has = platforms.Normalize(has); matcher.Match(has) {
 		return nil
 	}
-	return &fault.Error{
-		Code: "platform-not-available", Class: errdefs.ErrNotFound,
-		What:  fmt.Sprintf("image with reference %s was found but does not match the specified platform", name),
-		Cause: fmt.Sprintf("wanted %s, actual: %s", platforms.Format(want), platforms.Format(has)),
-		Try:   "--platform " + platforms.Format(has),
-	}
+	return notHere(name, want, []string{platforms.Format(has)})
 }

@@ -3,6 +3,7 @@ package image
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/moby/moby/api/types/events"
@@ -53,7 +54,8 @@ func (s *Store) pruneEntries(rm *removal, f filter.Args, dangling bool, until ti
 		list := snap.of(id)
 		names := snap.names(id)
 		tags, _ := tagsAndDigests(names)
-		if len(rm.users[id]) > 0 || dangling && len(tags) > 0 {
+		used := func(p part) bool { return len(rm.users[p.id]) > 0 }
+		if slices.ContainsFunc(snap.together(id), used) || dangling && len(tags) > 0 {
 			continue
 		}
 		r, err := s.record(list[0].desc)
@@ -70,6 +72,7 @@ func (s *Store) pruneEntries(rm *removal, f filter.Args, dangling bool, until ti
 			rm.untag(n, id)
 		}
 		rm.drop(id, false)
+		rm.dropOthers(entry{id: id, others: snap.together(id)}, false)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -125,24 +126,23 @@ func (p *pull) fetch(ctx context.Context) (img *Image, source digest.Digest, fre
 		p.begin()
 		return img, source, false, nil
 	}
-	source, desc, raw, err := p.manifest(ctx)
+	m, err := p.manifest(ctx)
 	if err != nil {
 		return nil, "", false, err
 	}
 	p.begin()
 	before := p.s.catalog.snapshot()
-	r, err := p.blobs(ctx, desc, raw)
+	r, err := p.blobs(ctx, m.desc, m.raw)
 	if err != nil {
 		return nil, "", false, err
 	}
-	if err := p.name(r, source); err != nil {
+	if err := p.name(ctx, r, m); err != nil {
 		return nil, "", false, err
 	}
 	snap := p.s.catalog.snapshot()
-	e := entry{id: r.id, desc: r.desc}
-	img, err = p.s.image(snap, e)
+	img, err = p.s.image(snap, entry{id: r.id, desc: r.desc})
 	old, had := before.byName[p.named.String()]
-	return img, source, !had || before.entries[old].id != r.id, err
+	return img, m.source, !had || !before.entries[old].has(r.id), err
 }
 
 // upToDate asks the registry only what the tag stands for: most pulls find that it is here already, and a HEAD does not
@@ -153,10 +153,13 @@ func (p *pull) upToDate(ctx context.Context) (*Image, digest.Digest, bool) {
 	if !ok {
 		return nil, "", false
 	}
-	e := snap.entries[i]
+	e, err := p.s.pick(snap.entries[i], "", p.hostOr())
+	if err != nil {
+		return nil, "", false
+	}
 	p.lease.Hold(e.desc.Digest, e.id)
 	img, err := p.s.image(snap, e)
-	if err != nil || checkPlatform("", img.Config.Platform, p.hostOr()) != nil || !p.complete(e) {
+	if err != nil || !p.complete(e) {
 		return nil, "", false
 	}
 	source := e.source
@@ -198,34 +201,48 @@ func (p *pull) complete(e entry) bool {
 	return p.s.content.Has(r.id) && p.s.content.Has(r.desc.Digest)
 }
 
-// manifest fetches the manifest for the platform. source is the digest that the reference stands for: the index's if
-// there is one.
-func (p *pull) manifest(ctx context.Context) (source digest.Digest, d ocispec.Descriptor, raw []byte, err error) {
-	d, raw, err = p.repo.Manifest(ctx, p.reference())
+// found is what a registry has under a reference, for a platform.
+type found struct {
+	desc ocispec.Descriptor // of the manifest
+	raw  []byte
+	// source is the digest that the reference stands for: the index's if there is one.
+	source digest.Digest
+	// index names the manifest; nil if there is none, or if it is in an index in it.
+	index []byte
+	kind  string // the index's media type
+}
+
+// manifest fetches the manifest for the platform.
+func (p *pull) manifest(ctx context.Context) (f found, err error) {
+	f.desc, f.raw, err = p.repo.Manifest(ctx, p.reference())
 	if err != nil {
-		return "", d, nil, err
+		return f, err
 	}
-	source = d.Digest
+	f.source = f.desc.Digest
 	for depth := 0; ; depth++ {
-		if d.MediaType, err = kindOf(d.MediaType, raw); err != nil {
-			return "", d, nil, err
+		if f.desc.MediaType, err = kindOf(f.desc.MediaType, f.raw); err != nil {
+			return f, err
 		}
-		if isManifest(d.MediaType) {
-			return source, d, raw, nil
+		if isManifest(f.desc.MediaType) {
+			return f, nil
 		}
 		if depth == 3 {
-			return "", d, nil, notAnImage("its indexes are nested too deeply")
+			return f, notAnImage("its indexes are nested too deeply")
 		}
-		index, err := parseIndex(raw)
+		index, err := parseIndex(f.raw)
 		if err != nil {
-			return "", d, nil, err
+			return f, err
 		}
 		chosen, err := choose(index, p.o.Platform)
 		if err != nil {
-			return "", d, nil, fmt.Errorf("%s: %w", reference.FamiliarString(p.named), err)
+			return f, fmt.Errorf("%s: %w", reference.FamiliarString(p.named), err)
 		}
-		if d, raw, err = p.repo.Manifest(ctx, chosen.Digest.String()); err != nil {
-			return "", d, nil, err
+		f.index, f.kind = f.raw, f.desc.MediaType
+		if depth > 0 {
+			f.index = nil
+		}
+		if f.desc, f.raw, err = p.repo.Manifest(ctx, chosen.Digest.String()); err != nil {
+			return f, err
 		}
 	}
 }
@@ -275,20 +292,56 @@ func (p *pull) config(ctx context.Context, m *ocispec.Manifest) (*dockerspec.Doc
 	return parseConfig(raw, len(m.Layers))
 }
 
-// name gives the image its names: the one asked for, and the digest under which the registry knows it.
-func (p *pull) name(r *record, source digest.Digest) error {
-	byDigest, err := reference.WithDigest(reference.TrimNamed(p.named), source)
+// name gives the image its names: the one asked for, and the digest under which the registry knows it. The images for other
+// platforms that were pulled of the same index keep the names too.
+func (p *pull) name(ctx context.Context, r *record, f found) error {
+	byDigest, err := reference.WithDigest(reference.TrimNamed(p.named), f.source)
 	if err != nil {
 		return err
 	}
+	e := entry{id: r.id, desc: r.desc, source: f.source, tagged: time.Now()}
+	if f.index != nil {
+		e.index = ocispec.Descriptor{MediaType: f.kind, Digest: f.source, Size: int64(len(f.index))}
+		p.lease.Hold(f.source)
+		if err := p.s.putBlob(ctx, e.index, f.index); err != nil {
+			return err
+		}
+	}
 	return p.s.name(func(ed *editor) error {
-		e := entry{id: r.id, desc: r.desc, source: source, tagged: time.Now()}
+		e, err := p.s.beside(ed, e)
+		if err != nil {
+			return err
+		}
 		e.name = byDigest.String()
 		ed.put(e)
 		e.name = p.named.String()
 		ed.put(e)
 		return nil
 	})
+}
+
+// beside adds to a pulled image those of the same index that are here already.
+func (s *Store) beside(ed *editor, e entry) (entry, error) {
+	if e.index.Digest == "" {
+		return e, nil
+	}
+	index, err := s.indexOf(e.index)
+	if err != nil {
+		return e, err
+	}
+	list := []part{}
+	for _, o := range ed.entries {
+		if o.source != e.source && o.index.Digest != e.index.Digest {
+			continue
+		}
+		for _, p := range o.parts() {
+			its := slices.ContainsFunc(index.Manifests, func(d ocispec.Descriptor) bool { return d.Digest == p.desc.Digest })
+			if its && p.desc.Digest != e.desc.Digest {
+				list = append(list, p)
+			}
+		}
+	}
+	return s.arrange(e, append(list, part{e.id, e.desc}))
 }
 
 // putBlob stores a small blob that is in memory.

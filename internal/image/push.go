@@ -10,6 +10,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
+	"github.com/moby/moby/api/types/auxprogress"
 	"github.com/moby/moby/api/types/events"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -83,83 +84,128 @@ func (s *Store) pushed(named reference.Named, all bool) ([]entry, error) {
 	return list, nil
 }
 
+// pushOne sends all that a name stands for, or the image for one platform: blobs, manifests, and the index if there is one.
 func (s *Store) pushOne(ctx context.Context, repo *registry.Repository, e entry, o PullOptions) error {
-	r, err := s.record(e.desc)
-	if err != nil {
-		return err
-	}
-	if err := checkPlatform(familiar(e.name), r.config.Platform, o.Platform); err != nil {
-		return err
-	}
 	lease := s.content.Lease()
 	defer lease.Release()
-	set := digests{}
-	r.mark(set)
-	for d := range set {
-		lease.Hold(d)
+	a := &assembling{s: s, lease: lease, change: func(ctx context.Context, r *record) (*record, error) {
+		return s.materialize(ctx, lease, r)
+	}}
+	var wish []ocispec.Platform
+	if o.Platform != nil {
+		wish = append(wish, *o.Platform)
 	}
-	if r, err = s.materialize(ctx, lease, r); err != nil {
-		return err
-	}
-	e.desc = r.desc
-	p := &push{s: s, repo: repo, r: r, name: e.name, report: o.Report}
-	if err := p.blobs(ctx); err != nil {
-		return err
-	}
-	raw, err := s.content.Bytes(r.desc.Digest, manifestLimit)
+	out, err := a.assemble(ctx, e, familiar(e.name), wish)
 	if err != nil {
 		return err
 	}
 	tag := strings.TrimPrefix(e.name, repository(e.name)+":")
-	if err := repo.PutManifest(ctx, tag, r.desc.MediaType, raw); err != nil {
+	if err := s.pushAll(ctx, repo, out, e.name, tag, o.Report); err != nil {
 		return err
 	}
-	return s.finishPush(e, tag, o.Report)
+	return s.finishPush(e, out, tag, o.Report)
 }
 
-// finishPush tells the digest, and remembers that the registry knows the image by it.
-func (s *Store) finishPush(e entry, tag string, report Reporter) error {
-	byDigest := repository(e.name) + "@" + e.desc.Digest.String()
+func (s *Store) pushAll(ctx context.Context, repo *registry.Repository, out *assembly, name, tag string, report Reporter) error {
+	p := &push{s: s, repo: repo, name: name, report: report}
+	for _, r := range out.images {
+		if err := p.blobs(ctx, &r.manifest); err != nil {
+			return err
+		}
+	}
+	for _, d := range out.statements {
+		m, ok := s.hasStatement(d)
+		if !ok {
+			return fmt.Errorf("attestation %s is gone: %w", d.Digest, errdefs.ErrNotFound)
+		}
+		if err := (&push{s: s, repo: repo, name: name}).blobs(ctx, m); err != nil {
+			return err
+		}
+	}
+	if isIndex(out.top.MediaType) {
+		for _, r := range out.images {
+			if err := s.putManifestAt(ctx, repo, r.desc.Digest.String(), r.desc); err != nil {
+				return err
+			}
+		}
+		for _, d := range out.statements {
+			if err := s.putManifestAt(ctx, repo, d.Digest.String(), d); err != nil {
+				return err
+			}
+		}
+	}
+	return s.putManifestAt(ctx, repo, tag, out.top)
+}
+
+// putManifestAt sends a manifest or index that is stored here.
+func (s *Store) putManifestAt(ctx context.Context, repo *registry.Repository, ref string, d ocispec.Descriptor) error {
+	raw, err := s.content.Bytes(d.Digest, manifestLimit)
+	if err != nil {
+		return err
+	}
+	return repo.PutManifest(ctx, ref, d.MediaType, raw)
+}
+
+// finishPush tells the digest, and what was left out, and remembers that the registry knows the images by it.
+func (s *Store) finishPush(e entry, out *assembly, tag string, report Reporter) error {
+	sent := out.entry
+	sent.name, sent.source, sent.tagged = repository(e.name)+"@"+out.top.Digest.String(), out.top.Digest, time.Now()
 	err := s.change(func(ed *editor) error {
-		if !ed.has(e.id) || ed.find(byDigest) >= 0 {
+		// Of one platform alone that is not this host's nobody asks by what digest it went.
+		if sent.id != e.id || !ed.has(e.id) || ed.find(sent.name) >= 0 {
 			return errUnchanged
 		}
-		ed.put(entry{name: byDigest, id: e.id, desc: e.desc, source: e.desc.Digest, tagged: time.Now()})
+		ed.put(sent)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	report.status("", fmt.Sprintf("%s: digest: %s size: %d", tag, e.desc.Digest, e.desc.Size))
+	report.status("", fmt.Sprintf("%s: digest: %s size: %d", tag, out.top.Digest, out.top.Size))
 	if report != nil {
-		report(Progress{Aux: PushResult{Tag: tag, Digest: e.desc.Digest.String(), Size: int(e.desc.Size)}})
+		report(Progress{Aux: PushResult{Tag: tag, Digest: out.top.Digest.String(), Size: int(out.top.Size)}})
 	}
+	leftOut(e, out, report)
 	s.emit(events.ActionPush, familiar(e.name), familiar(repository(e.name)), nil)
 	return nil
+}
+
+// leftOut tells what of the index that a name stands for was not pushed, as it is not here.
+func leftOut(e entry, out *assembly, report Reporter) {
+	if len(out.absent) == 0 || report == nil {
+		return
+	}
+	if list := out.absentPlatforms(); len(list) > 0 {
+		report.status("", fmt.Sprintf("Not here, and so not pushed: %s (kist pull --platform brings one here)", strings.Join(list, ", ")))
+	}
+	if !isIndex(out.top.MediaType) {
+		report(Progress{Aux: auxprogress.ManifestPushedInsteadOfIndex{
+			ManifestPushedInsteadOfIndex: true, OriginalIndex: e.index, SelectedManifest: out.top,
+		}})
+	}
 }
 
 // push is one running push.
 type push struct {
 	s      *Store
 	repo   *registry.Repository
-	r      *record
 	name   string
 	report Reporter
 }
 
 // blobs sends layers, then the configuration.
-func (p *push) blobs(ctx context.Context) error {
+func (p *push) blobs(ctx context.Context, m *ocispec.Manifest) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(fetchers)
 	seen := digests{}
-	for _, d := range p.r.manifest.Layers {
+	for _, d := range m.Layers {
 		if !seen.has(d.Digest) {
 			p.report.status(short(d.Digest), "Preparing")
 		}
 		seen.add(d.Digest)
 	}
 	seen = digests{}
-	for _, d := range p.r.manifest.Layers {
+	for _, d := range m.Layers {
 		if seen.has(d.Digest) {
 			continue
 		}
@@ -169,7 +215,7 @@ func (p *push) blobs(ctx context.Context) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	return p.blob(ctx, p.r.manifest.Config, nil)
+	return p.blob(ctx, m.Config, nil)
 }
 
 func (p *push) blob(ctx context.Context, d ocispec.Descriptor, report Reporter) error {
@@ -254,12 +300,8 @@ func (p *push) lenders(d digest.Digest) []string {
 		if !ok || !isDigestName(e.name) || other != host || base == mine {
 			continue
 		}
-		r, err := p.s.record(e.desc)
-		if err != nil {
-			continue
-		}
 		set := digests{}
-		r.mark(set)
+		p.s.markEntry(e, set)
 		if set.has(d) {
 			from = append(from, path)
 		}

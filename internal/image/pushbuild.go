@@ -11,7 +11,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/kistdev/kist/internal/content"
-	"github.com/kistdev/kist/internal/registry"
 )
 
 // PushBuildOptions for PushBuild.
@@ -63,30 +62,22 @@ func (c *composition) push(ctx context.Context, named reference.Named, o *PushBu
 		if err != nil {
 			return err
 		}
-		p := &push{s: c.s, repo: repo, r: r, name: named.String(), report: o.Report}
-		if err := p.blobs(ctx); err != nil {
+		p := &push{s: c.s, repo: repo, name: named.String(), report: o.Report}
+		if err := p.blobs(ctx, &r.manifest); err != nil {
 			return err
 		}
 		ref := d.Digest.String()
 		if d.Digest == c.built.Top.Digest {
 			ref = tag
 		}
-		if err := c.putManifest(ctx, repo, ref, d); err != nil {
+		if err := c.s.putManifestAt(ctx, repo, ref, d); err != nil {
 			return err
 		}
 	}
 	if isIndex(c.built.Top.MediaType) {
-		return c.putManifest(ctx, repo, tag, c.built.Top)
+		return c.s.putManifestAt(ctx, repo, tag, c.built.Top)
 	}
 	return nil
-}
-
-func (c *composition) putManifest(ctx context.Context, repo *registry.Repository, ref string, d ocispec.Descriptor) error {
-	raw, err := c.s.content.Bytes(d.Digest, manifestLimit)
-	if err != nil {
-		return err
-	}
-	return repo.PutManifest(ctx, ref, d.MediaType, raw)
 }
 
 // materialize makes the blobs of an image's layers that have none, compressed, and a manifest that names them. The image

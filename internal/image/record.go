@@ -26,7 +26,6 @@ type record struct {
 	manifest ocispec.Manifest
 	desc     ocispec.Descriptor // of the manifest
 	config   dockerspec.DockerOCIImage
-	size     int64
 }
 
 func isManifest(mediaType string) bool {
@@ -78,19 +77,7 @@ func (s *Store) readRecord(d ocispec.Descriptor) (*record, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &record{id: m.Config.Digest, manifest: *m, desc: d, config: *config}
-	r.size = d.Size + m.Config.Size
-	for _, l := range m.Layers {
-		if n, err := s.content.Size(l.Digest); err == nil { // Foreign layers need not be here.
-			r.size += n
-		}
-	}
-	for _, l := range config.RootFS.DiffIDs {
-		if n, err := s.layers.Size(l); err == nil {
-			r.size += n
-		}
-	}
-	return r, nil
+	return &record{id: m.Config.Digest, manifest: *m, desc: d, config: *config}, nil
 }
 
 // mark adds everything that the image needs.

@@ -20,8 +20,10 @@ func (s *Store) Relatives(_ context.Context, name string) []digest.Digest {
 		if e.name == "" || repository(e.name) != repository(full) {
 			continue
 		}
-		if r, err := s.record(e.desc); err == nil {
-			list = append(list, r.config.RootFS.DiffIDs...)
+		for _, p := range e.parts() {
+			if r, err := s.record(p.desc); err == nil {
+				list = append(list, r.config.RootFS.DiffIDs...)
+			}
 		}
 	}
 	return list

@@ -9,6 +9,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/image"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/kistdev/kist/internal/fault"
 )
@@ -16,19 +17,33 @@ import (
 // Remove removes a name, or an image with all its names by id, and collects what nothing needs any more. An image that a
 // container uses, or that another one was made from, keeps its layers when it loses its last name.
 func (s *Store) Remove(ctx context.Context, ref string, force, noPrune bool) ([]image.DeleteResponse, error) {
+	return s.RemovePlatforms(ctx, ref, nil, force, noPrune)
+}
+
+// RemovePlatforms removes the images for some platforms only of those that a name stands for; the others keep the name. Without
+// platforms, or with all that are here, it is Remove.
+func (s *Store) RemovePlatforms(ctx context.Context, ref string, wish []ocispec.Platform, force, noPrune bool) ([]image.DeleteResponse, error) {
 	rm := &removal{s: s, users: s.inUse()}
 	err := s.change(func(ed *editor) error {
-		rm.ed, rm.list, rm.events = ed, nil, nil
+		rm.ed, rm.list, rm.events, rm.deleted = ed, nil, nil, false
 		snap := newSnapshot(slices.Clone(ed.entries), nil)
 		e, err := snap.find(ref)
 		if err != nil {
 			return err
 		}
 		rm.labels = s.labels(e)
-		if full, err := fullName(ref); err == nil && hasName(snap, full) {
+		going, err := s.chosen(e, ref, wish)
+		if err != nil {
+			return err
+		}
+		whole := len(going.others) == len(e.others)
+		if full, err := fullName(ref); whole && err == nil && hasName(snap, full) {
 			return rm.byName(snap, e, force, noPrune)
 		}
-		return rm.byID(snap, e, force, noPrune)
+		if whole && len(snap.byID[e.id]) > 0 {
+			return rm.byID(snap, e, force, noPrune)
+		}
+		return rm.fromNames(snap, going.parts(), force)
 	})
 	if err != nil {
 		return nil, err
@@ -67,7 +82,7 @@ type removal struct {
 func (rm *removal) byName(snap *snapshot, e entry, force, noPrune bool) error {
 	going := goingWith(snap, e)
 	last := len(going) == len(snap.names(e.id))
-	if users := rm.users[e.id]; last && len(users) > 0 && !force {
+	if users := rm.usersOf(e); last && len(users) > 0 && !force {
 		return &fault.Error{
 			Code: "image-in-use", Class: errdefs.ErrConflict,
 			What: fmt.Sprintf("conflict: unable to remove repository reference %q (must force) - container %s is using its referenced image %s",
@@ -81,7 +96,26 @@ func (rm *removal) byName(snap *snapshot, e entry, force, noPrune bool) error {
 	if last {
 		rm.drop(e.id, noPrune)
 	}
+	rm.dropOthers(e, noPrune)
 	return nil
+}
+
+// usersOf lists the containers of an entry's images.
+func (rm *removal) usersOf(e entry) []string {
+	var users []string
+	for _, p := range e.parts() {
+		users = append(users, rm.users[p.id]...)
+	}
+	return users
+}
+
+// dropOthers deletes the images for other platforms that have lost their last name with an entry.
+func (rm *removal) dropOthers(e entry, noPrune bool) {
+	for _, p := range e.others {
+		if slices.ContainsFunc(rm.ed.entries, func(o entry) bool { return o.id == p.id }) {
+			rm.drop(p.id, noPrune)
+		}
+	}
 }
 
 // goingWith lists what goes with a name: with a repository's last tag also the digests under which that repository has the
@@ -106,18 +140,71 @@ func goingWith(snap *snapshot, e entry) []string {
 // byID removes an image with all its names.
 func (rm *removal) byID(snap *snapshot, e entry, force, noPrune bool) error {
 	names := snap.names(e.id)
+	e.others = nil
+	for _, p := range snap.together(e.id) {
+		if p.id != e.id {
+			e.others = append(e.others, p)
+		}
+	}
 	repositories := map[string]bool{}
 	for _, n := range names {
 		repositories[repository(n)] = true
 	}
-	if err := rm.conflict(snap, e.id, len(repositories) > 1, force); err != nil {
-		return err
+	for _, p := range e.parts() {
+		if err := rm.conflict(snap, p.id, len(repositories) > 1, force); err != nil {
+			return err
+		}
 	}
 	for _, n := range names {
 		rm.untag(n, e.id)
 	}
 	rm.drop(e.id, noPrune)
+	rm.dropOthers(e, noPrune)
 	return nil
+}
+
+// fromNames takes images away from all names that stand for others beside them.
+func (rm *removal) fromNames(snap *snapshot, list []part, force bool) error {
+	gone := digests{}
+	for _, p := range list {
+		if err := rm.conflict(snap, p.id, false, force); err != nil {
+			return err
+		}
+		gone.add(p.id)
+	}
+	for i, e := range rm.ed.entries {
+		left := slices.DeleteFunc(e.parts(), func(p part) bool { return gone.has(p.id) })
+		if len(left) == 0 || len(left) == len(e.others)+1 {
+			continue
+		}
+		rest, err := rm.s.arrange(e, left)
+		if err != nil {
+			return err
+		}
+		if rest.id != e.id {
+			rest.parent = ""
+		}
+		rm.ed.entries[i] = rest
+	}
+	for _, p := range list {
+		if rm.ed.has(p.id) {
+			continue
+		}
+		if len(rm.users[p.id]) > 0 {
+			rm.ed.settle(entry{id: p.id, desc: p.desc})
+			continue
+		}
+		rm.gone(p.id)
+	}
+	return nil
+}
+
+// gone tells that an image is no more.
+func (rm *removal) gone(id digest.Digest) {
+	rm.deleted = true
+	rm.list = append(rm.list, image.DeleteResponse{Deleted: id.String()})
+	labels := rm.labels
+	rm.events = append(rm.events, func() { rm.s.emit(events.ActionDelete, id.String(), id.String(), labels) })
 }
 
 func (rm *removal) conflict(snap *snapshot, id digest.Digest, manyRepositories, force bool) error {
@@ -153,15 +240,18 @@ func (rm *removal) untag(name string, id digest.Digest) {
 func (rm *removal) drop(id digest.Digest, noPrune bool) {
 	for id != "" {
 		now := newSnapshot(rm.ed.entries, nil)
-		if len(now.names(id)) > 0 || len(now.children(id)) > 0 || len(rm.users[id]) > 0 {
+		list := now.together(id)
+		needed := func(p part) bool { return len(now.children(p.id)) > 0 || len(rm.users[p.id]) > 0 }
+		if len(now.names(id)) > 0 || len(now.beside[id]) > 0 || slices.ContainsFunc(list, needed) {
 			return
 		}
-		parent, gone := now.parent(id), id
-		rm.ed.remove(gone)
-		rm.deleted = true
-		rm.list = append(rm.list, image.DeleteResponse{Deleted: gone.String()})
-		labels := rm.labels
-		rm.events = append(rm.events, func() { rm.s.emit(events.ActionDelete, gone.String(), gone.String(), labels) })
+		parent := now.parent(id)
+		rm.ed.remove(id)
+		for _, p := range list {
+			if !rm.ed.has(p.id) {
+				rm.gone(p.id)
+			}
+		}
 		if noPrune || parent == "" || len(now.byID[parent]) == 0 {
 			return
 		}

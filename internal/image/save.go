@@ -14,12 +14,13 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
-	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/events"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/kistdev/kist/internal/content"
 )
 
 // archived is one image in docker's manifest.json.
@@ -48,7 +49,7 @@ func (s *Store) Save(ctx context.Context, refs []string, wish []ocispec.Platform
 	}}
 	var layers []ocispec.Descriptor
 	for _, ref := range refs {
-		more, err := s.planSave(plan, ref, wish)
+		more, err := s.planSave(ctx, plan, lease, ref, wish)
 		if err != nil {
 			return err
 		}
@@ -77,7 +78,9 @@ func (p *saving) add(d ocispec.Descriptor) {
 }
 
 // planSave adds what one reference stands for: one name, all tags of a repository, or an image without name.
-func (s *Store) planSave(plan *saving, ref string, wish []ocispec.Platform) (layers []ocispec.Descriptor, err error) {
+func (s *Store) planSave(
+	ctx context.Context, plan *saving, lease *content.Lease, ref string, wish []ocispec.Platform,
+) (layers []ocispec.Descriptor, err error) {
 	snap := s.catalog.snapshot()
 	list := snap.tagged(ref)
 	if len(list) == 0 {
@@ -91,11 +94,14 @@ func (s *Store) planSave(plan *saving, ref string, wish []ocispec.Platform) (lay
 		list = append(list, e)
 	}
 	for _, e := range list {
-		more, err := s.planEntry(plan, e, wish)
+		a := &assembling{s: s, lease: lease}
+		out, err := a.assemble(ctx, e, ref, wish)
+		if err == nil {
+			layers, err = s.planEntry(plan, out, layers)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("save %s: %w", ref, err)
 		}
-		layers = append(layers, more...)
 	}
 	return layers, nil
 }
@@ -115,27 +121,39 @@ func (s *snapshot) tagged(ref string) []entry {
 	return list
 }
 
-func (s *Store) planEntry(plan *saving, e entry, wish []ocispec.Platform) ([]ocispec.Descriptor, error) {
-	r, err := s.record(e.desc)
-	if err != nil {
-		return nil, err
-	}
-	if len(wish) > 0 && !platforms.Any(wish...).Match(platforms.Normalize(r.config.Platform)) {
-		return nil, checkPlatform(e.name, r.config.Platform, &wish[0])
-	}
-	for _, l := range r.manifest.Layers {
-		if !s.hasBlob(l) {
-			return nil, fmt.Errorf("layer %s is not stored here: %w", l.Digest, errdefs.ErrNotFound)
+// planEntry adds what a name stands for, and its layers' blobs to others.
+func (s *Store) planEntry(plan *saving, out *assembly, layers []ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+	for _, r := range out.images {
+		for _, l := range r.manifest.Layers {
+			if !s.hasBlob(l) {
+				return nil, fmt.Errorf("layer %s is not stored here: %w", l.Digest, errdefs.ErrNotFound)
+			}
 		}
 	}
-	plan.image(r, e.name)
-	plan.add(r.manifest.Config)
-	plan.add(r.desc)
-	return r.manifest.Layers, nil
+	plan.image(out)
+	for _, r := range out.images {
+		plan.add(r.manifest.Config)
+		plan.add(r.desc)
+		layers = append(layers, r.manifest.Layers...)
+	}
+	for _, d := range out.statements {
+		m, ok := s.hasStatement(d)
+		if !ok {
+			return nil, fmt.Errorf("attestation %s is gone: %w", d.Digest, errdefs.ErrNotFound)
+		}
+		plan.add(d)
+		plan.add(m.Config)
+		for _, l := range m.Layers {
+			plan.add(l)
+		}
+	}
+	plan.add(out.top)
+	return layers, nil
 }
 
-// image adds an image to both descriptions.
-func (p *saving) image(r *record, full string) {
+// image adds what a name stands for to both descriptions; docker's has room for one image of it.
+func (p *saving) image(out *assembly) {
+	r, full := out.images[0], out.entry.name
 	if !slices.Contains(p.images, r.id) {
 		p.images = append(p.images, r.id)
 		a := archived{Config: blobName(r.id), RepoTags: []string{}, Layers: []string{}}
@@ -145,8 +163,11 @@ func (p *saving) image(r *record, full string) {
 		p.docker = append(p.docker, a)
 	}
 	a := &p.docker[slices.Index(p.images, r.id)]
-	platform := r.config.Platform
-	d := ocispec.Descriptor{MediaType: r.desc.MediaType, Digest: r.desc.Digest, Size: r.desc.Size, Platform: &platform}
+	d := ocispec.Descriptor{MediaType: out.top.MediaType, Digest: out.top.Digest, Size: out.top.Size}
+	if !isIndex(out.top.MediaType) {
+		platform := r.config.Platform
+		d.Platform = &platform
+	}
 	if full != "" {
 		if slices.Contains(a.RepoTags, familiar(full)) {
 			return

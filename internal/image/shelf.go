@@ -147,7 +147,11 @@ func (f *Shelf) find(full, ref string) (ocispec.Descriptor, bool) {
 		}
 	}
 	if i, ok := snap.byName[full+":"+ref]; ok {
-		return snap.entries[i].desc, true
+		e := snap.entries[i]
+		if f.s.wholeIndex(e) {
+			return e.index, true
+		}
+		return e.desc, true
 	}
 	return ocispec.Descriptor{}, false
 }
@@ -155,8 +159,21 @@ func (f *Shelf) find(full, ref string) (ocispec.Descriptor, bool) {
 // findDigest finds a manifest of the repository by its digest, in indexes too.
 func (f *Shelf) findDigest(snap *snapshot, full string, d digest.Digest) (ocispec.Descriptor, bool) {
 	for _, e := range snap.entries {
-		if e.desc.Digest == d && e.name != "" && repository(e.name) == full {
-			return e.desc, true
+		if e.name == "" || repository(e.name) != full {
+			continue
+		}
+		if e.index.Digest == d && f.s.wholeIndex(e) {
+			return e.index, true
+		}
+		for _, p := range e.parts() {
+			if p.desc.Digest == d {
+				return p.desc, true
+			}
+		}
+		for _, m := range f.s.statementsOf(e) {
+			if m.Digest == d && f.s.content.Has(d) {
+				return ocispec.Descriptor{MediaType: m.MediaType, Digest: d, Size: m.Size}, true
+			}
 		}
 	}
 	for _, v := range snap.served {

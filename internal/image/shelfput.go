@@ -54,8 +54,8 @@ type putting struct {
 	lease *content.Lease
 }
 
-// Put takes a manifest in, whose blobs must be here. An image gets its name once its layers are unpacked; of an index the
-// image for this host does.
+// Put takes a manifest in, whose blobs must be here. An image gets its name once its layers are unpacked; of an index, whose
+// images all get it, that is the one for this host.
 func (f *Shelf) Put(ctx context.Context, p Put) (PutDone, error) {
 	t, err := f.begin(p)
 	if err != nil {
@@ -157,9 +157,15 @@ func (t *putting) name(ctx context.Context) (*Image, error) {
 	if t.face.Subject != nil {
 		v.subject = t.face.Subject.Digest
 	}
+	var e entry
+	if r != nil {
+		if e, err = t.entry(r); err != nil {
+			return nil, err
+		}
+	}
 	err = t.f.s.name(func(ed *editor) error {
 		if r != nil {
-			t.nameImage(ed, r)
+			t.nameImage(ed, e)
 		}
 		if r == nil || v.subject != "" || r.desc.Digest != t.desc.Digest {
 			ed.putServed(v)
@@ -179,9 +185,45 @@ func (t *putting) name(ctx context.Context) (*Image, error) {
 	return img, err
 }
 
-// nameImage gives the image the tag, and the digest by which the repository knows it.
-func (t *putting) nameImage(ed *editor, r *record) {
+// entry is what the tag is to stand for: the image, with those of its index for other platforms, which are unpacked when
+// somebody needs that.
+func (t *putting) entry(r *record) (entry, error) {
 	e := entry{id: r.id, desc: r.desc, source: t.desc.Digest, tagged: time.Now()}
+	if r.desc.Digest == t.desc.Digest {
+		return e, nil
+	}
+	e.index = t.desc
+	list := []part{}
+	for _, d := range t.face.Manifests {
+		if d.Digest == r.desc.Digest || isStatement(d) || !isManifest(d.MediaType) {
+			continue
+		}
+		other, err := t.f.s.record(ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size})
+		if err != nil || !t.f.s.isWhole(other) {
+			continue // It is an artifact, or not for containers.
+		}
+		set := digests{}
+		other.mark(set)
+		for d := range set {
+			t.lease.Hold(d)
+		}
+		list = append(list, part{other.id, other.desc})
+	}
+	return t.f.s.arrange(e, append(list, part{r.id, r.desc}))
+}
+
+// isWhole says whether an image's layers can be read.
+func (s *Store) isWhole(r *record) bool {
+	for _, l := range r.manifest.Layers {
+		if !s.hasBlob(l) {
+			return false
+		}
+	}
+	return r.config.OS != "unknown" && r.manifest.ArtifactType == ""
+}
+
+// nameImage gives the image the tag, and the digest by which the repository knows it.
+func (t *putting) nameImage(ed *editor, e entry) {
 	e.name = t.full + "@" + t.desc.Digest.String()
 	ed.put(e)
 	if t.tag != "" {
@@ -316,7 +358,7 @@ func (f *Shelf) namesOf(ed *editor, full, ref string, d digest.Digest) []string 
 		if e.name == "" || repository(e.name) != full {
 			continue
 		}
-		if e.name == full+":"+ref || d != "" && (e.desc.Digest == d || e.source == d) {
+		if e.name == full+":"+ref || d != "" && (e.desc.Digest == d || e.source == d || e.index.Digest == d) {
 			names = append(names, e.name)
 		}
 	}

@@ -29,7 +29,6 @@ type Image struct {
 	Layers []digest.Digest
 	// Names are the full references that point at it ("docker.io/library/debian:12"), tags and digests.
 	Names []string
-	Size  int64 // bytes of blobs and unpacked layers
 }
 
 // Options for Open.
@@ -62,8 +61,9 @@ type Store struct {
 	catalog catalog
 	trees   trees
 
-	mu      sync.Mutex // guards records
+	mu      sync.Mutex // guards what follows
 	records map[digest.Digest]*record
+	indexes map[digest.Digest]*ocispec.Index
 }
 
 // Open opens the store and removes what an interrupted operation left.
@@ -80,7 +80,7 @@ func Open(o Options) (*Store, error) {
 	}
 	s := &Store{
 		content: blobs, layers: o.Layers, events: o.Events, client: client, inUse: o.InUse, keep: o.Keep,
-		records: map[digest.Digest]*record{},
+		records: map[digest.Digest]*record{}, indexes: map[digest.Digest]*ocispec.Index{},
 	}
 	if s.events == nil {
 		s.events = new(event.Bus)
@@ -168,13 +168,7 @@ func (s *Store) reachable() digests {
 	set := digests{}
 	snap := s.catalog.snapshot()
 	for _, e := range snap.entries {
-		set.add(e.desc.Digest, e.id)
-		r, err := s.record(e.desc)
-		if err != nil {
-			slog.Warn("an image is damaged", "image", e.id.String(), "name", e.name, "err", err)
-			continue
-		}
-		r.mark(set)
+		s.markEntry(e, set)
 	}
 	for _, d := range snap.foreign {
 		s.markForeign(d, set, 0)
@@ -183,6 +177,26 @@ func (s *Store) reachable() digests {
 		s.markForeign(v.desc, set, 0)
 	}
 	return set
+}
+
+// markEntry adds everything that the images of an entry need, and what of their index describes them.
+func (s *Store) markEntry(e entry, set digests) {
+	for _, p := range e.parts() {
+		set.add(p.desc.Digest, p.id)
+		r, err := s.record(p.desc)
+		if err != nil {
+			slog.Warn("an image is damaged", "image", p.id.String(), "name", e.name, "err", err)
+			continue
+		}
+		r.mark(set)
+	}
+	if e.index.Digest == "" {
+		return
+	}
+	set.add(e.index.Digest)
+	for _, d := range s.statementsOf(e) {
+		s.markForeign(d, set, 0)
+	}
 }
 
 // collect deletes blobs and layers that nothing needs any more, and returns the bytes won.

@@ -10,8 +10,8 @@ import (
 	"github.com/moby/moby/api/types/events"
 )
 
-// Tag gives an image a further name. A name that another image had is taken from it.
-func (s *Store) Tag(ctx context.Context, source, target string) error {
+// Tag gives an image, or all that a name stands for, a further name. A name that another image had is taken from it.
+func (s *Store) Tag(_ context.Context, source, target string) error {
 	named, err := parseName(target)
 	if err != nil {
 		return err
@@ -19,19 +19,27 @@ func (s *Store) Tag(ctx context.Context, source, target string) error {
 	if _, ok := named.(reference.Digested); ok {
 		return fmt.Errorf("refusing to create a tag with a digest reference: %w", errdefs.ErrInvalidArgument)
 	}
-	img, err := s.Get(ctx, source)
+	snap := s.catalog.snapshot()
+	e, err := snap.find(source)
 	if err != nil {
 		return err
 	}
+	img, err := s.image(snap, e)
+	if err != nil {
+		return err
+	}
+	e.name, e.source, e.tagged = named.String(), "", time.Now()
 	err = s.change(func(ed *editor) error {
-		if !ed.has(img.ID) {
-			return fmt.Errorf("No such image: %s: %w", source, errdefs.ErrNotFound) //nolint:staticcheck // docker's words
+		for _, p := range e.parts() {
+			if !ed.has(p.id) {
+				return fmt.Errorf("No such image: %s: %w", source, errdefs.ErrNotFound) //nolint:staticcheck // docker's words
+			}
 		}
-		if i := ed.find(named.String()); i >= 0 && ed.entries[i].id == img.ID {
-			ed.entries[i].tagged = time.Now()
+		if i := ed.find(e.name); i >= 0 && ed.entries[i].id == e.id && ed.entries[i].samePlatforms(e) {
+			ed.entries[i].tagged = e.tagged
 			return nil
 		}
-		ed.put(entry{name: named.String(), id: img.ID, desc: img.Manifest, tagged: time.Now()})
+		ed.put(e)
 		return nil
 	})
 	if err != nil {

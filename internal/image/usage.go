@@ -11,18 +11,12 @@ import (
 func (s *Store) Usage(_ context.Context) (total, reclaimable int64, err error) {
 	snap, users := s.catalog.snapshot(), s.inUse()
 	used, layers := digests{}, digests{}
-	for _, id := range snap.ids {
-		for _, e := range snap.of(id) {
-			r, err := s.record(e.desc)
-			if err != nil {
-				continue
-			}
-			if len(users[id]) > 0 {
-				r.mark(used)
-			}
-			layers.add(r.config.RootFS.DiffIDs...)
+	s.each(snap, func(_ entry, r *record) {
+		if len(users[r.id]) > 0 {
+			r.mark(used)
 		}
-	}
+		layers.add(r.config.RootFS.DiffIDs...)
+	})
 	err = s.content.Each(func(d digest.Digest, size int64) error {
 		total += size
 		if !used.has(d) {

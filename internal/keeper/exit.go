@@ -3,6 +3,7 @@ package keeper
 import (
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -109,7 +110,11 @@ func (p *process) finishOutput() {
 		a.unblock()
 	}
 	until := time.Now().Add(patience)
-	for _, s := range []*stream{p.out, p.err} {
+	both := []*stream{p.out, p.err}
+	if p.out.beganAfter(p.err) {
+		slices.Reverse(both)
+	}
+	for _, s := range both {
 		if s != nil {
 			s.finish(until)
 		}

@@ -17,8 +17,9 @@ type poller struct {
 	done chan struct{}
 	wg   sync.WaitGroup
 
-	mu      sync.Mutex // guards next and watches
+	mu      sync.Mutex // guards next, turns, watches and their turn
 	next    uint64
+	turns   uint64
 	watches map[uint64]*watch
 }
 
@@ -28,6 +29,9 @@ type watch struct {
 	id    uint64
 	fd    int
 	ready func(events uint32)
+	// owner is a process whose streams are read in the order in which they became ready; nil for what has no order.
+	owner *process
+	turn  uint64 // counts up over all watches with each event
 }
 
 func newPoller() (*poller, error) {
@@ -67,23 +71,60 @@ func (p *poller) dispatch(events []unix.EpollEvent) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i := range events {
-		w := p.watches[uint64(uint32(events[i].Fd))|uint64(uint32(events[i].Pad))<<32]
+		w := p.of(&events[i])
 		if w == nil {
 			continue
+		}
+		p.turns++
+		w.turn = p.turns
+		// The kernel lists descriptors in the order in which they became ready: what a process wrote first is read first.
+		var after *watch
+		var later uint32
+		for j := i + 1; j < len(events) && w.owner != nil; j++ {
+			if next := p.of(&events[j]); next != nil && next.owner == w.owner {
+				after, later = next, events[j].Events
+				p.turns++
+				after.turn = p.turns
+				events[j] = unix.EpollEvent{}
+				break // a process has two streams
+			}
 		}
 		p.wg.Add(1)
 		go func(happened uint32) {
 			defer p.wg.Done()
 			w.ready(happened)
+			if after != nil {
+				after.ready(later)
+			}
 		}(events[i].Events)
 	}
 }
 
+// of is the watch that an event is of; nil if it has ended. p.mu is held.
+func (p *poller) of(e *unix.EpollEvent) *watch {
+	return p.watches[uint64(uint32(e.Fd))|uint64(uint32(e.Pad))<<32]
+}
+
+// before says that a's last event was before b's; one that has had none yet comes last.
+func (p *poller) before(a, b *watch) bool {
+	if a == nil || b == nil {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return a.turn != 0 && (b.turn == 0 || a.turn < b.turn)
+}
+
 // add watches a descriptor and arms it for events.
 func (p *poller) add(fd int, events uint32, ready func(uint32)) (*watch, error) {
+	return p.addOf(nil, fd, events, ready)
+}
+
+// addOf is add for one of the streams of a process.
+func (p *poller) addOf(owner *process, fd int, events uint32, ready func(uint32)) (*watch, error) {
 	p.mu.Lock()
 	p.next++
-	w := &watch{id: p.next, fd: fd, ready: ready}
+	w := &watch{id: p.next, fd: fd, ready: ready, owner: owner}
 	p.watches[w.id] = w
 	p.mu.Unlock()
 	if err := p.control(unix.EPOLL_CTL_ADD, w, events); err != nil {

@@ -30,7 +30,7 @@ type stream struct {
 func (s *stream) open() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	w, err := s.p.k.poll.add(s.fd, unix.EPOLLIN, s.ready)
+	w, err := s.p.k.poll.addOf(s.p, s.fd, unix.EPOLLIN, s.ready)
 	s.watch = w
 	return err
 }
@@ -90,6 +90,20 @@ func (s *stream) finish(until time.Time) {
 		}
 		time.Sleep(min(wait, 10*time.Millisecond))
 	}
+}
+
+// beganAfter says that the stream became ready, for the last time, after the other one.
+func (s *stream) beganAfter(other *stream) bool {
+	if s == nil || other == nil {
+		return false
+	}
+	s.mu.Lock()
+	own := s.watch
+	s.mu.Unlock()
+	other.mu.Lock()
+	others := other.watch
+	other.mu.Unlock()
+	return s.p.k.poll.before(others, own)
 }
 
 func (s *stream) close() {

@@ -63,17 +63,3 @@ func (s *Store) hider(id string, p *prepared) func(string, bool) bool {
 		return !opaque || !errors.Is(err, errIndirect) // in doubt it hides; a link is no directory
 	}
 }
-
-// Export writes the whole root filesystem as a tar, as docker export. The container must not be running: of a running
-// one, archive its own root.
-func (s *Store) Export(ctx context.Context, id string, w io.Writer) error {
-	root, err := s.OpenRoot(id)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	if err := archive.Tar(ctx, root, "/", w, archive.TarOptions{NoRoot: true}); err != nil {
-		return fmt.Errorf("export root filesystem %s: %w", id, err)
-	}
-	return nil
-}

@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/sys/unix"
 )
 
 // mark is a place in a layer's tar from which its sum can be taken up: a new layer that differs from this one only later
@@ -42,17 +41,7 @@ func (s *Store) writeMarks(name string, m marks) error {
 		return err
 	}
 	sum := sha256.Sum256(raw)
-	data := append([]byte(hex.EncodeToString(sum[:])+"\n"), raw...)
-	fd, err := unix.Openat(s.fd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		return err
-	}
-	f := os.NewFile(uintptr(fd), name)
-	_, err = f.Write(data)
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	return err
+	return s.create(name, append([]byte(hex.EncodeToString(sum[:])+"\n"), raw...))
 }
 
 // readMarks reads the marks of a layer. What is not what was written is as good as nothing.

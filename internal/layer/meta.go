@@ -126,12 +126,17 @@ func (s *Store) readLayer(name string) (*unpacked, error) {
 	return l, nil
 }
 
-// writeMeta writes v as the file name in the store, without syncing it.
+// writeMeta writes v as the new file name in the store, without syncing it.
 func (s *Store) writeMeta(name string, v any) error {
 	data, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
+	return s.create(name, data)
+}
+
+// create writes a new file in the store, without syncing it.
+func (s *Store) create(name string, data []byte) error {
 	fd, err := unix.Openat(s.fd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return err

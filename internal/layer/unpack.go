@@ -234,7 +234,7 @@ func (s *Store) explain(id digest.Digest, err error) error {
 	var other *mismatch
 	if errors.As(err, &bad) || errors.As(err, &other) {
 		return &fault.Error{
-			Code: "layer-corrupt", What: name + " is corrupt", Cause: err.Error(), Try: "fetch or make it again",
+			Code: "layer-corrupt", What: name + " is corrupt: " + err.Error(), Cause: err.Error(), Try: "fetch or make it again",
 			Class: errdefs.ErrInvalidArgument, Err: err,
 		}
 	}

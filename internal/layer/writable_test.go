@@ -17,6 +17,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
+	"github.com/kistdev/kist/internal/archive"
 	"github.com/kistdev/kist/internal/sys"
 )
 
@@ -136,7 +137,10 @@ func TestDiffRoundTrip(t *testing.T) {
 		}
 	})
 	var export bytes.Buffer
-	must(t, s.Export(t.Context(), "c2", &export))
+	root, err := s.OpenRoot("c2")
+	must(t, err)
+	must(t, archive.Tar(t.Context(), root, "/", &export, archive.TarOptions{NoRoot: true}))
+	root.Close()
 	flat, err := s.Ingest(t.Context(), &export)
 	must(t, err)
 	prepare(t, s, "c3", flat)

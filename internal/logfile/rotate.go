@@ -109,13 +109,6 @@ func (w *Writer) waitPacked() {
 	}
 }
 
-// Wait waits until no compression runs in the background.
-func (w *Writer) Wait() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.waitPacked()
-}
-
 // packFile makes path.gz of path. The compressed file appears before the plain one goes.
 func packFile(path string) (err error) {
 	in, err := os.Open(path)
@@ -237,15 +230,6 @@ func isSibling(name, base string) bool {
 	}
 	_, err := strconv.ParseUint(rest[1:], 10, 32)
 	return err == nil
-}
-
-// Remove deletes the log with its rotated files.
-func Remove(c Config) error {
-	err := c.siblings(func(path string, _ fs.FileInfo) error { return ignoreMissing(os.Remove(path)) })
-	if err != nil {
-		return fmt.Errorf("remove log: %w", err)
-	}
-	return nil
 }
 
 // Size is the number of bytes the log occupies with its rotated files.

@@ -34,6 +34,8 @@ type hello struct {
 	Arch     string `json:"arch"`
 	// Store tells one store from another: nothing is moved to where it is.
 	Store string `json:"store"`
+	// Several says that a name may stand for several platforms' images there.
+	Several bool `json:"several,omitempty"`
 	// Item is what is going to be moved: what was kept of an earlier attempt is found by it.
 	Item string `json:"item,omitempty"`
 }
@@ -44,8 +46,11 @@ type imageOffer struct {
 	ManifestType     string
 	Names            []image.MovedName
 	Layers           []image.OutgoingLayer
-	// Modest images take no name away from others: they come with a container.
+	// Modest images take no name away from others: they come with a container, or for other platforms before the one that
+	// has the names.
 	Modest bool `json:",omitempty"`
+	// Group joins the image with those that came before.
+	Group *image.Group `json:",omitempty"`
 }
 
 // want is how the receiver wants a layer.

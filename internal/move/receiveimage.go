@@ -59,7 +59,7 @@ func (r *receiving) image(ctx context.Context, o *imageOffer) (err error) {
 		return fmt.Errorf("the other daemon does not say that the image is complete: %w", errdefs.ErrInvalidArgument)
 	}
 	img, err := in.Publish(ctx, image.Published{
-		Config: o.Config, Manifest: o.Manifest, ManifestType: o.ManifestType, Names: r.names(ctx, o), Layers: o.Layers,
+		Config: o.Config, Manifest: o.Manifest, ManifestType: o.ManifestType, Names: r.names(ctx, o), Layers: o.Layers, Group: o.Group,
 	})
 	if err != nil {
 		return err

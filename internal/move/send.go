@@ -35,7 +35,7 @@ type frame struct {
 func (m *Mover) Send(ctx context.Context, req *movemsg.Request, conn io.ReadWriter, report func(movemsg.Line)) {
 	result, err := m.send(ctx, req, conn, report)
 	if err != nil {
-		report(movemsg.Line{Failure: failureOf(explain(err))})
+		report(movemsg.Line{Failure: new(fault.PartsOf(explain(err)))})
 		return
 	}
 	report(movemsg.Line{Result: result})
@@ -159,7 +159,7 @@ func (s *sending) greet(ctx context.Context, req *movemsg.Request) error {
 }
 
 func (m *Mover) hello() *hello {
-	return &hello{Protocol: protocol, Version: m.Version, OS: "linux", Arch: runtime.GOARCH, Store: m.Store}
+	return &hello{Protocol: protocol, Version: m.Version, OS: "linux", Arch: runtime.GOARCH, Store: m.Store, Several: true}
 }
 
 // done waits for the receiver's last word.

@@ -116,7 +116,7 @@ func (s *sending) containerImage(ctx context.Context, c *engine.Inspection) erro
 	if img, err := s.Images.Get(ctx, c.Config.Image); err == nil && img.ID.String() == c.Image {
 		ref, names = c.Config.Image, nil
 	}
-	_, err := s.image(ctx, ref, names, true)
+	_, err := s.image(ctx, ref, names, true, nil)
 	return err
 }
 

@@ -7,6 +7,8 @@ import (
 	"io"
 
 	"github.com/containerd/errdefs"
+	"github.com/containerd/platforms"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/kistdev/kist/internal/image"
 	"github.com/kistdev/kist/internal/movemsg"
@@ -17,22 +19,65 @@ func (s *sending) moveImage(ctx context.Context, req *movemsg.Request) (*movemsg
 	if req.NewName != "" {
 		names = []image.MovedName{{Name: req.NewName}}
 	}
-	d, err := s.image(ctx, req.Name, names, false)
+	all, err := s.Images.All(ctx, req.Name)
+	if err != nil {
+		return nil, err
+	}
+	moved, group, err := s.others(ctx, req.Name, all)
+	if err != nil {
+		return nil, err
+	}
+	s.noteArchitecture(moved)
+	d, err := s.image(ctx, req.Name, names, false, group)
 	if err != nil {
 		return nil, err
 	}
 	r := &movemsg.Result{ID: d.ID}
 	if req.Remove {
-		if _, err := s.Images.Remove(ctx, req.Name, false, false); err != nil {
+		var only []ocispec.Platform // none means all
+		if len(moved) < len(all) {
+			only = append(only, moved[0].Config.Platform)
+		}
+		if _, err := s.Images.RemovePlatforms(ctx, req.Name, only, false, false); err != nil {
 			return nil, fmt.Errorf("it is there, but cannot be removed here: %w", err)
 		}
-		r.Gone = true
+		r.Gone = len(moved) == len(all)
 	}
 	return r, nil
 }
 
+// others sends the images for other platforms, which get no name until the first one comes. It returns those that are moved with
+// the first one, and what joins them.
+func (s *sending) others(ctx context.Context, name string, all []*image.Image) (moved []*image.Image, group *image.Group, err error) {
+	if !s.there.Several {
+		if len(all) > 1 {
+			s.note(fmt.Sprintf("only the image for %s is moved: the kist there keeps one platform under a name", platform(all[0])))
+		}
+		return all[:1], nil, nil
+	}
+	for _, img := range all[1:] {
+		if _, err := s.image(ctx, img.ID.String(), []image.MovedName{}, true, nil); err != nil {
+			return nil, nil, fmt.Errorf("the image for %s: %w", platform(img), err)
+		}
+	}
+	group, err = s.Images.Group(ctx, name)
+	return all, group, err
+}
+
+// noteArchitecture says so if none of the images can run there.
+func (s *sending) noteArchitecture(all []*image.Image) {
+	for _, img := range all {
+		if a := img.Config.Architecture; a == "" || a == s.there.Arch {
+			return
+		}
+	}
+	s.note(fmt.Sprintf("the image is for %s, the host there is %s: it cannot run there", all[0].Config.Architecture, s.there.Arch))
+}
+
+func platform(img *image.Image) string { return platforms.Format(img.Config.Platform) }
+
 // image sends an image, under its own names unless others are given.
-func (s *sending) image(ctx context.Context, ref string, names []image.MovedName, modest bool) (*done, error) {
+func (s *sending) image(ctx context.Context, ref string, names []image.MovedName, modest bool, group *image.Group) (*done, error) {
 	out, err := s.Images.Outgoing(ctx, ref)
 	if err != nil {
 		return nil, err
@@ -41,12 +86,8 @@ func (s *sending) image(ctx context.Context, ref string, names []image.MovedName
 	if names == nil {
 		names = out.Names
 	}
-	c := out.Image.Config
-	if !modest && c.Architecture != "" && c.Architecture != s.there.Arch {
-		s.note(fmt.Sprintf("the image is for %s, the host there is %s: it cannot run there", c.Architecture, s.there.Arch))
-	}
 	offer := &imageOffer{
-		Config: out.Config, Manifest: out.Manifest, ManifestType: out.Image.Manifest.MediaType, Names: names, Layers: out.Layers, Modest: modest,
+		Config: out.Config, Manifest: out.Manifest, ManifestType: out.Image.Manifest.MediaType, Names: names, Layers: out.Layers, Modest: modest, Group: group,
 	}
 	if err := s.say(ctx, &message{Image: offer}); err != nil {
 		return nil, err

@@ -83,10 +83,7 @@ func (b *batch) end() error {
 	if err := b.flush(); err != nil {
 		return err
 	}
-	if err := b.s.wire.write(kindEnd, nil); err != nil {
-		return err
-	}
-	return b.s.wire.flush()
+	return b.s.wireEnd()
 }
 
 // inlineSender sends all of a tar.

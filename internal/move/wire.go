@@ -12,7 +12,6 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/kistdev/kist/internal/fault"
-	"github.com/kistdev/kist/internal/movemsg"
 )
 
 // kind is what a frame holds: a byte, followed by the length of what it holds, four bytes.
@@ -25,7 +24,7 @@ const (
 	kindBlob    kind = 'B' // bytes of a blob
 	kindNeeds   kind = 'N' // bits: which pieces are needed
 	kindEnd     kind = 'E' // the end of a tar, a blob or a list
-	kindFailure kind = 'F' // the other side gives up: a movemsg.Failure
+	kindFailure kind = 'F' // the other side gives up: fault.Parts
 )
 
 // Bounds of frames. A batch is sent when it has batchSize bytes; one more operation may make it larger.
@@ -116,7 +115,7 @@ func (w *wire) say(m *message) error {
 
 // fail tells the other side that this one gives up.
 func (w *wire) fail(err error) error {
-	raw, merr := json.Marshal(failureOf(err))
+	raw, merr := json.Marshal(fault.PartsOf(err))
 	if merr != nil {
 		return merr
 	}
@@ -173,20 +172,8 @@ func lost(err error) error {
 	return fmt.Errorf("%w: %w", errLost, err)
 }
 
-// failureOf takes an error apart.
-func failureOf(err error) *movemsg.Failure {
-	f := &movemsg.Failure{Message: err.Error()}
-	if known, ok := fault.As(err); ok {
-		f.Code, f.What, f.Cause, f.Try = known.Code, known.What, known.Cause, known.Try
-		if f.Cause == "" && known.Err != nil {
-			f.Cause = known.Err.Error()
-		}
-	}
-	return f
-}
-
 // thereError is what the other side failed with.
-type thereError struct{ movemsg.Failure }
+type thereError struct{ fault.Parts }
 
 func (e *thereError) Error() string { return e.Message }
 
@@ -200,7 +187,7 @@ func (e *thereError) Unwrap() error {
 
 func readFailure(raw []byte) error {
 	e := new(thereError)
-	if json.Unmarshal(raw, &e.Failure) != nil || e.Message == "" {
+	if json.Unmarshal(raw, &e.Parts) != nil || e.Message == "" {
 		e.Message = "the other daemon gave up and did not say why"
 	}
 	return e

@@ -5,6 +5,8 @@
 // multiplexed streams: standard output is for the other daemon, standard error holds lines of JSON, each a Line, for the person.
 package movemsg
 
+import "github.com/kistdev/kist/internal/fault"
+
 // Kinds of what is moved.
 const (
 	Image     = "image"
@@ -39,9 +41,9 @@ type Line struct {
 	Done  int64  `json:"done,omitempty"`
 	Total int64  `json:"total,omitempty"`
 	// Say is something that a person may want to know.
-	Say     string   `json:"say,omitempty"`
-	Result  *Result  `json:"result,omitempty"`
-	Failure *Failure `json:"failure,omitempty"`
+	Say     string       `json:"say,omitempty"`
+	Result  *Result      `json:"result,omitempty"`
+	Failure *fault.Parts `json:"failure,omitempty"`
 }
 
 // Result is the end of a move that succeeded.
@@ -56,13 +58,4 @@ type Result struct {
 	Gone    bool `json:"gone,omitempty"`
 	// Left are volumes that stay here.
 	Left []string `json:"left,omitempty"`
-}
-
-// Failure is an error in its parts.
-type Failure struct {
-	Message string `json:"message"`
-	Code    string `json:"code,omitempty"`
-	What    string `json:"what,omitempty"`
-	Cause   string `json:"cause,omitempty"`
-	Try     string `json:"try,omitempty"`
 }

@@ -125,6 +125,9 @@ func (m *Manager) checkParent(l *lan) error {
 	return err
 }
 
+// maxName is how long a network's name may be.
+const maxName = 255
+
 var lanName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`)
 
 func (m *Manager) checkName(name string) error {
@@ -134,7 +137,10 @@ func (m *Manager) checkName(name string) error {
 	case network.NetworkBridge, network.NetworkHost, network.NetworkNone, network.NetworkDefault:
 		return fmt.Errorf("operation is not permitted on predefined %s network: %w", name, errdefs.ErrPermissionDenied)
 	}
-	if !lanName.MatchString(name) || len(name) > 255 {
+	if len(name) > maxName {
+		return fmt.Errorf("invalid network name: it has %d characters, and %d are allowed: %w", len(name), maxName, errdefs.ErrInvalidArgument)
+	}
+	if !lanName.MatchString(name) {
 		return fmt.Errorf("invalid network name %q: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed: %w", name, errdefs.ErrInvalidArgument)
 	}
 	m.mu.Lock()

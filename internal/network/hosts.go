@@ -85,6 +85,3 @@ func splitExtraHost(e string) (name, addr string, err error) {
 	}
 	return name, addr, nil
 }
-
-// RenderHostname is the content of /etc/hostname.
-func RenderHostname(name string) []byte { return []byte(name + "\n") }

@@ -15,6 +15,8 @@ import (
 	"github.com/google/nftables"
 	"github.com/moby/moby/api/types/network"
 	"github.com/vishvananda/netlink"
+
+	"github.com/kistdev/kist/internal/testbed/suite"
 )
 
 // The addresses of the lab: a host and what is outside of it, on one wire.
@@ -31,13 +33,6 @@ type lab struct {
 	outside *os.File
 }
 
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Getenv(inside) == "" {
-		t.Skip("no network namespace: not root")
-	}
-}
-
 // newLab wires the host and the neighbour and opens a manager; the test's end checks that nothing is left.
 func newLab(t *testing.T, c Config) *lab {
 	t.Helper()
@@ -49,7 +44,7 @@ func newLab(t *testing.T, c Config) *lab {
 
 func bareLab(t *testing.T) *lab {
 	t.Helper()
-	needRoot(t)
+	suite.NeedNetwork(t)
 	host, err := currentNS()
 	if err != nil {
 		t.Fatal(err)

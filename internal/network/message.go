@@ -117,8 +117,8 @@ func vethPair(host string, bridge int, in farEnd) *message {
 // oneQueue gives an end of a veth pair one queue each way, as it has by default. When the default is left to the driver, it
 // makes as many as there are processors and takes them back, and that waits for an RCU grace period at either end
 // (drivers/net/veth.c: veth_init_queues), some 5 ms.
-func (m *message) oneQueue() *message {
-	return m.u32(unix.IFLA_NUM_TX_QUEUES, 1).u32(unix.IFLA_NUM_RX_QUEUES, 1)
+func (m *message) oneQueue() {
+	m.u32(unix.IFLA_NUM_TX_QUEUES, 1).u32(unix.IFLA_NUM_RX_QUEUES, 1)
 }
 
 // sublink makes an interface of macvlan or ipvlan on a link of the host's. An ipvlan has its parent's MAC address.

@@ -56,12 +56,12 @@ func readResolv(path string) (ResolvConf, error) {
 	if err != nil {
 		return ResolvConf{}, fmt.Errorf("read the host's name servers: %w", err)
 	}
-	return ParseResolv(b), nil
+	return parseResolv(b), nil
 }
 
-// ParseResolv reads what resolv.conf(5) describes. Lines that are not understood are left out; of several search lines
+// parseResolv reads what resolv.conf(5) describes. Lines that are not understood are left out; of several search lines
 // the last one counts.
-func ParseResolv(b []byte) ResolvConf {
+func parseResolv(b []byte) ResolvConf {
 	var c ResolvConf
 	lines := bufio.NewScanner(bytes.NewReader(b))
 	for lines.Scan() {
@@ -105,21 +105,6 @@ func (c ResolvConf) forContainers() ResolvConf {
 		servers = slices.Clone(fallbackServers)
 	}
 	return ResolvConf{Servers: servers, Search: c.Search, Options: c.Options}
-}
-
-// Override returns c with the container's own --dns, --dns-search and --dns-option in place of those of the host, each as
-// a whole. A search of "." means none, as docker has it.
-func (c ResolvConf) Override(servers []netip.Addr, search, options []string) ResolvConf {
-	if len(servers) > 0 {
-		c.Servers = servers
-	}
-	if len(search) > 0 {
-		c.Search = search
-	}
-	if len(options) > 0 {
-		c.Options = options
-	}
-	return c
 }
 
 // RenderResolv is the file's content.

@@ -181,10 +181,16 @@ func (m *Manager) isolate() (*parked, error) {
 }
 
 // newID is docker's kind of id.
+// newID makes a random id. As with containers, its first digit is decimal, so that it never begins as a name does that begins with a
+// letter.
 func newID() string {
-	var b [32]byte
-	rand.Read(b[:])
-	return hex.EncodeToString(b[:])
+	for {
+		var b [32]byte
+		rand.Read(b[:])
+		if id := hex.EncodeToString(b[:]); id[0] <= '9' {
+			return id
+		}
+	}
 }
 
 // linkLocal is the address that the kernel would derive from the MAC address.

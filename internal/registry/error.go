@@ -45,16 +45,6 @@ func (e *ResponseError) Error() string {
 	return text
 }
 
-// Has says whether the registry gave this code.
-func (e *ResponseError) Has(code string) bool {
-	for _, it := range e.Items {
-		if strings.EqualFold(it.Code, code) {
-			return true
-		}
-	}
-	return false
-}
-
 // Unwrap gives the error's class.
 func (e *ResponseError) Unwrap() error {
 	switch {

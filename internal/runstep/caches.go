@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/kistdev/kist/internal/layer"
+	"github.com/kistdev/kist/internal/sys"
 )
 
 // Caches are the directories of cache mounts. A cache has one directory that is shared, or locked, and more of them while
@@ -68,7 +69,7 @@ func openCaches(dir string, layers *layer.Store) (*Caches, error) {
 		return nil, fmt.Errorf("open cache mounts: %w", err)
 	}
 	for _, e := range left {
-		if err := removeTree(filepath.Join(dir, "t", e.Name())); err != nil {
+		if err := sys.RemoveTree(filepath.Join(dir, "t", e.Name())); err != nil {
 			return nil, fmt.Errorf("open cache mounts: %w", err)
 		}
 	}
@@ -143,7 +144,7 @@ func (c *Caches) make(one *cache, at string, fill func(dir string) error) error 
 		err = os.Rename(tmp, at)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("make cache mount %s: %w", cleanID(one.ID), err), removeTree(tmp))
+		return errors.Join(fmt.Errorf("make cache mount %s: %w", cleanID(one.ID), err), sys.RemoveTree(tmp))
 	}
 	return nil
 }
@@ -185,7 +186,7 @@ func (c *Caches) discard(at string) error {
 		}
 		return fmt.Errorf("remove cache mount: %w", err)
 	}
-	return removeTree(tmp)
+	return sys.RemoveTree(tmp)
 }
 
 // changedLocked tells those who wait that a directory is free.

@@ -14,7 +14,6 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -60,7 +59,7 @@ func (c *Caches) List(ctx context.Context) ([]CacheInfo, error) {
 	list := make([]CacheInfo, 0, len(all))
 	for _, p := range all {
 		for _, dir := range p.paths {
-			n, err := sizeOf(ctx, dir)
+			n, err := sys.Occupied(ctx, os.DirFS(dir))
 			if err != nil {
 				return nil, fmt.Errorf("size of cache mount %s: %w", p.info.ID, err)
 			}
@@ -70,30 +69,6 @@ func (c *Caches) List(ctx context.Context) ([]CacheInfo, error) {
 	}
 	slices.SortFunc(list, func(a, b CacheInfo) int { return cmp.Or(b.Used.Compare(a.Used), cmp.Compare(a.Key, b.Key)) })
 	return list, nil
-}
-
-// sizeOf counts the bytes on disk below dir, of a file with several names once. What vanishes meanwhile does not count.
-func sizeOf(ctx context.Context, dir string) (total int64, err error) {
-	seen := map[uint64]bool{}
-	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if err == nil {
-			var info fs.FileInfo
-			if info, err = d.Info(); err == nil {
-				if st, ok := info.Sys().(*syscall.Stat_t); ok && !seen[st.Ino] {
-					seen[st.Ino] = st.Nlink > 1
-					total += st.Blocks * 512
-				}
-			}
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		return err
-	})
-	return total, err
 }
 
 // Prune removes the cache called key, and returns the bytes won. One in use is an errdefs.ErrConflict.
@@ -119,8 +94,8 @@ func (c *Caches) Prune(ctx context.Context, key string) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("remove cache mount %s: %w", cleanID(one.ID), err)
 	}
-	won, err := sizeOf(ctx, tmp)
-	return won, errors.Join(err, removeTree(tmp))
+	won, err := sys.Occupied(ctx, os.DirFS(tmp))
+	return won, errors.Join(err, sys.RemoveTree(tmp))
 }
 
 // seedKey names what was imported for an id.

@@ -86,23 +86,13 @@ func (s *step) scratch(root *sys.Root) (upper, work string, err error) {
 	}
 	dir := filepath.Join(s.r.scratchDir(), s.id+"-"+s.name())
 	upper, work = filepath.Join(dir, "u"), filepath.Join(dir, "w")
-	s.push(func(context.Context) error { return removeTree(dir) })
+	s.push(func(context.Context) error { return sys.RemoveTree(dir) })
 	for _, d := range []string{dir, upper, work} {
 		if err := os.Mkdir(d, 0o700); err != nil {
 			return "", "", err
 		}
 	}
 	return upper, work, errors.Join(unix.Chown(upper, int(st.Uid), int(st.Gid)), unix.Chmod(upper, st.Mode&0o7777))
-}
-
-// removeTree removes a directory in which programs of a step may have written.
-func removeTree(dir string) error {
-	fd, err := unix.Open(filepath.Dir(dir), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = unix.Close(fd) }()
-	return sys.RemoveAllAt(fd, filepath.Base(dir))
 }
 
 // cover makes a directory of whiteouts for what the filter leaves out; none is needed if that is nothing.

@@ -30,13 +30,26 @@ func (s *step) attach(ctx context.Context) (*output, error) {
 		return nil, errors.Join(err, unix.Close(fds[0]), unix.Close(fds[1]))
 	}
 	near, far := os.NewFile(uintptr(fds[0]), "output"), os.NewFile(uintptr(fds[1]), "output")
-	err = s.r.tasks.Attach(ctx, task.AttachRequest{ID: s.id, Stdout: true}, far)
+	err = s.connect(ctx)
+	if err == nil {
+		err = s.r.tasks.Attach(ctx, task.AttachRequest{ID: s.id, Stdout: s.Stdio == nil, Stderr: s.Stdio != nil}, far)
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("attach to build step: %w", err), near.Close(), far.Close())
 	}
 	o := &output{near: near, done: make(chan struct{})}
 	go o.read(s.Output)
 	return o, nil
+}
+
+// connect hands the command's standard input and output to whoever asked for them.
+func (s *step) connect(ctx context.Context) error {
+	if s.Stdio == nil {
+		return nil
+	}
+	err := s.r.tasks.Attach(ctx, task.AttachRequest{ID: s.id, Stdin: true, Stdout: true}, s.Stdio)
+	s.handed = err == nil
+	return err
 }
 
 // read copies until the keeper has no more. What cannot be written is lost, but still read: the process must not wait.

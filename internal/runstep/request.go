@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"os"
 
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/opencontainers/go-digest"
@@ -29,6 +30,9 @@ type Request struct {
 	// Output gets what the command writes to either of its outputs, while it does and in that order: they are one pipe. May
 	// be nil.
 	Output io.Writer
+	// Stdio, when set, is a socket that is the command's standard input and output; Output then gets what it writes to its
+	// standard error alone. It is the runner's from the call on.
+	Stdio *os.File
 	// Notice gets lines about the step itself, such as what it waits for. May be nil.
 	Notice func(line string)
 	// HostNetwork and Insecure say that the client grants the entitlements network.host and security.insecure.

@@ -24,9 +24,15 @@ const patience = 30 * time.Second
 func (r *Runner) Run(ctx context.Context, q Request) (_ []layer.Committed, err error) {
 	s, err := r.begin(&q)
 	if err != nil {
+		if q.Stdio != nil {
+			err = errors.Join(err, q.Stdio.Close())
+		}
 		return nil, err
 	}
 	defer func() {
+		if s.Stdio != nil && !s.handed {
+			err = errors.Join(err, s.Stdio.Close())
+		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 		defer cancel()
 		if s.out != nil {
@@ -85,7 +91,8 @@ func (s *step) execute(ctx context.Context) error {
 	defer release()
 	request := task.CreateRequest{
 		ID: s.id, Spec: spec, Rootfs: &s.overlay, Log: logfile.Config{Driver: "none"}, Private: len(s.env) > 0,
-		Merged: true, // Who reads a build's output wants to know what came after what.
+		Merged: s.Stdio == nil, // Who reads a build's output wants to know what came after what.
+		Stdin:  s.Stdio != nil, StdinOnce: s.Stdio != nil,
 	}
 	if s.sandbox != nil {
 		request.NetNS = s.sandbox.NS

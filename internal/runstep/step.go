@@ -38,6 +38,7 @@ type step struct {
 	env     []string // of secrets
 	secrets *os.File // file system in memory; nil until there is a secret
 	serial  int      // of what is made for the mounts
+	handed  bool     // Stdio is the keeper's
 	roots   map[*Mount]string
 
 	mu      sync.Mutex // guards what follows: things are put up side by side

@@ -131,9 +131,6 @@ func (o *Options) tls() (*tls.Config, error) {
 // Address is where the registry listens.
 func (s *Server) Address() string { return s.l.Addr().String() }
 
-// TLS says whether it speaks it.
-func (s *Server) TLS() bool { return len(s.o.Cert) > 0 }
-
 // Run serves until ctx ends. Requests under way get a moment.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.close()

@@ -29,11 +29,8 @@ const capAll = "ALL"
 // AllCapabilities names every capability of Linux in the order of their numbers.
 func AllCapabilities() []string { return slices.Clone(allCapabilities) }
 
-// DefaultCapabilities are the 14 that a container gets unless it says otherwise.
-func DefaultCapabilities() []string { return slices.Clone(defaultCapabilities) }
-
-// NormalizeCapabilities gives docker's spellings ("net_admin", "CAP_NET_ADMIN", "all") their one form.
-func NormalizeCapabilities(names []string) ([]string, error) {
+// normalizeCapabilities gives docker's spellings ("net_admin", "CAP_NET_ADMIN", "all") their one form.
+func normalizeCapabilities(names []string) ([]string, error) {
 	out := make([]string, 0, len(names))
 	for _, n := range names {
 		c := strings.ToUpper(n)
@@ -75,11 +72,11 @@ func newCapabilities(list []string) *specs.LinuxCapabilities {
 const capabilityNames = "ALL, or a name of capabilities(7), as NET_ADMIN"
 
 func (b *builder) capabilityList() ([]string, error) {
-	add, err := NormalizeCapabilities(b.host.CapAdd)
+	add, err := normalizeCapabilities(b.host.CapAdd)
 	if err != nil {
 		return nil, tryInstead(capabilityNames, invalid("capability-unknown", "invalid CapAdd: %v", err))
 	}
-	drop, err := NormalizeCapabilities(b.host.CapDrop)
+	drop, err := normalizeCapabilities(b.host.CapDrop)
 	if err != nil {
 		return nil, tryInstead(capabilityNames, invalid("capability-unknown", "invalid CapDrop: %v", err))
 	}

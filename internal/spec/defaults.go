@@ -1,6 +1,10 @@
 package spec
 
-import "github.com/moby/moby/api/types/container"
+import (
+	"slices"
+
+	"github.com/moby/moby/api/types/container"
+)
 
 // Defaults fills in what docker fills in when it creates a container, so that inspect shows it.
 func Defaults(hc *container.HostConfig, h Host) {
@@ -29,10 +33,10 @@ func Defaults(hc *container.HostConfig, h Host) {
 	b.security, _ = parseSecurity(hc.SecurityOpt) // a bad one is Validate's to refuse
 	bare := hc.Privileged || b.security.unconfinedPaths
 	if hc.MaskedPaths == nil && !bare {
-		hc.MaskedPaths = MaskedPaths(h)
+		hc.MaskedPaths = hiddenOn(h)
 	}
 	if hc.ReadonlyPaths == nil && !bare {
-		hc.ReadonlyPaths = ReadonlyPaths()
+		hc.ReadonlyPaths = slices.Clone(readonlyPaths)
 	}
 }
 

@@ -32,7 +32,7 @@ func (b *builder) devices() error {
 		devices = slices.Clone(b.in.Devices)
 		rules = append(defaultDeviceRules(), b.in.DeviceRules...)
 		for _, text := range b.resources.DeviceCgroupRules {
-			r, err := ParseDeviceRule(text)
+			r, err := parseDeviceRule(text)
 			if err != nil {
 				return err
 			}
@@ -67,8 +67,8 @@ func uniqueDevices(list []specs.LinuxDevice) []specs.LinuxDevice {
 	return out
 }
 
-// ParseDeviceRule parses docker's --device-cgroup-rule: "c 1:3 rwm", "a *:* rwm".
-func ParseDeviceRule(text string) (specs.LinuxDeviceCgroup, error) {
+// parseDeviceRule parses docker's --device-cgroup-rule: "c 1:3 rwm", "a *:* rwm".
+func parseDeviceRule(text string) (specs.LinuxDeviceCgroup, error) {
 	bad := invalid("device-rule", "invalid device cgroup rule format: '%s'", text)
 	var r specs.LinuxDeviceCgroup
 	kind, rest, ok := strings.Cut(text, " ")

@@ -31,7 +31,7 @@ func TestExecProcess(t *testing.T) {
 		Terminal: true, ConsoleSize: &specs.Box{Height: 3, Width: 4}, Args: []string{"ps"}, Cwd: "/tmp",
 		User:            specs.User{UID: 5, GID: 6, Umask: ptr(uint32(0o77)), AdditionalGids: []uint32{6}},
 		Env:             []string{"HOSTNAME=0123456789ab", "LANG=D", "TERM=xterm", "X=1", "HOME=/home/five"},
-		Capabilities:    newCapabilities(DefaultCapabilities()),
+		Capabilities:    newCapabilities(defaultCapabilities),
 		NoNewPrivileges: true,
 		OOMScoreAdj:     ptr(7),
 	}

@@ -12,11 +12,8 @@ var (
 	readonlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
 )
 
-// MaskedPaths are the paths that a container on h cannot see.
-func MaskedPaths(h Host) []string { return slices.Concat(maskedPaths, h.MaskedPaths) }
-
-// ReadonlyPaths are the paths that a container cannot write to.
-func ReadonlyPaths() []string { return slices.Clone(readonlyPaths) }
+// hiddenOn are the paths that a container on h cannot see.
+func hiddenOn(h Host) []string { return slices.Concat(maskedPaths, h.MaskedPaths) }
 
 func (b *builder) paths() error {
 	if b.host.Privileged || b.security.unconfinedPaths {
@@ -27,12 +24,12 @@ func (b *builder) paths() error {
 	if b.host.MaskedPaths != nil {
 		l.MaskedPaths = slices.Clone(b.host.MaskedPaths)
 	} else {
-		l.MaskedPaths = MaskedPaths(b.in.Host)
+		l.MaskedPaths = hiddenOn(b.in.Host)
 	}
 	if b.host.ReadonlyPaths != nil {
 		l.ReadonlyPaths = slices.Clone(b.host.ReadonlyPaths)
 	} else {
-		l.ReadonlyPaths = ReadonlyPaths()
+		l.ReadonlyPaths = slices.Clone(readonlyPaths)
 	}
 	return nil
 }

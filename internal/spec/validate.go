@@ -46,7 +46,7 @@ func (b *builder) validateHostname() error {
 
 func (b *builder) validateDeviceRules() error {
 	for _, text := range b.resources.DeviceCgroupRules {
-		if _, err := ParseDeviceRule(text); err != nil {
+		if _, err := parseDeviceRule(text); err != nil {
 			return err
 		}
 	}

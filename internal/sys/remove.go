@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -28,6 +29,16 @@ const armful = 16
 // is not there is no error. It does not cross into mounts: those make it fail with unix.EBUSY.
 func RemoveAllAt(dirfd int, name string) error {
 	return RemoveLargeAt(context.Background(), dirfd, name, 1)
+}
+
+// RemoveTree is RemoveAllAt by a path whose directory is the caller's own.
+func RemoveTree(path string) error {
+	parent, err := unix.Open(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: filepath.Dir(path), Err: err}
+	}
+	defer unix.Close(parent)
+	return RemoveAllAt(parent, filepath.Base(path))
 }
 
 // RemoveLargeAt is RemoveAllAt by that many goroutines, until ctx ends. On some file systems each file waits for the disk: ext4 that discards

@@ -106,14 +106,14 @@ func retry(call func() (int, error)) (int, error) {
 // Parent opens the directory that holds name's last component and returns it with that component. Links are followed in
 // the directory part only. The root itself, ".", and names that end in ".." give the directory and ".".
 func (r *Root) Parent(name string) (*os.File, string, error) {
-	dir, base := Split(name)
+	dir, base := split(name)
 	f, err := r.Open(dir, unix.O_PATH|unix.O_DIRECTORY, 0)
 	return f, base, err
 }
 
-// Split parts name into the directory and the last component, which is "." if name means a directory by itself. It does
+// split parts name into the directory and the last component, which is "." if name means a directory by itself. It does
 // not touch "..": what it means depends on links, so only the kernel may resolve it.
-func Split(name string) (dir, base string) {
+func split(name string) (dir, base string) {
 	name = strings.Trim(name, "/")
 	i := strings.LastIndexByte(name, '/')
 	dir, base = name[:i+1], name[i+1:]

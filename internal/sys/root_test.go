@@ -114,7 +114,7 @@ func TestSplit(t *testing.T) {
 	for name, want := range map[string][2]string{
 		"/a/b": {"/a/", "b"}, "a": {"/", "a"}, "a/b/": {"/a/", "b"}, "/": {"/", "."}, "": {"/", "."}, "a/..": {"/a/..", "."}, "a/.": {"/a/.", "."},
 	} {
-		if dir, base := Split(name); dir != want[0] || base != want[1] {
+		if dir, base := split(name); dir != want[0] || base != want[1] {
 			t.Errorf("%q: got %q, %q", name, dir, base)
 		}
 	}

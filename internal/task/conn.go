@@ -84,7 +84,7 @@ func Dial(path string) (*Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to keeper: %w", err)
 	}
-	addr, release, err := SocketAddress(path)
+	addr, release, err := socketAddress(path)
 	if err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("connect to keeper: %w", err)
@@ -97,9 +97,9 @@ func Dial(path string) (*Conn, error) {
 	return NewConn(fd)
 }
 
-// SocketAddress is the address of the socket at path, also when path is longer than an address may be (108 bytes): then
+// socketAddress is the address of the socket at path, also when path is longer than an address may be (108 bytes): then
 // it leads through a descriptor of its directory, which lives until release.
-func SocketAddress(path string) (addr *unix.SockaddrUnix, release func(), err error) {
+func socketAddress(path string) (addr *unix.SockaddrUnix, release func(), err error) {
 	if len(path) < 100 {
 		return &unix.SockaddrUnix{Name: path}, func() {}, nil
 	}

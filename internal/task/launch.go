@@ -68,7 +68,7 @@ func Listen(dir string) (lock *os.File, socket int, err error) {
 		err = rerr
 		return nil, -1, fmt.Errorf("keeper socket: %w", err)
 	}
-	addr, release, err := SocketAddress(path)
+	addr, release, err := socketAddress(path)
 	if err != nil {
 		return nil, -1, fmt.Errorf("keeper socket: %w", err)
 	}

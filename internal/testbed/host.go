@@ -8,10 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -24,66 +22,7 @@ import (
 )
 
 // patience bounds each command of Run and Try: one that hangs is a failure with a name, not a test run that never ends.
-const patience = 2 * time.Minute
-
-// hostRole makes a test binary play a host's first process instead of running tests.
-const hostRole = "KIST_TESTBED_HOST"
-
-// Main is called first in TestMain: it plays the roles that the testbed re-executes the test binary for.
-func Main() {
-	if os.Getenv(machineScript) != "" && os.Getpid() == 1 {
-		machineMain()
-	}
-	if os.Getenv(hostRole) == "" {
-		return
-	}
-	if err := hostMain(); err != nil {
-		fmt.Fprintln(os.Stderr, "testbed host:", err)
-		os.Exit(1)
-	}
-	os.Exit(0)
-}
-
-// hostMain is the first process of a host: it mounts what belongs to its namespaces, reaps orphans, and ends when its
-// standard input does, which ends everything in its pid namespace.
-func hostMain() error {
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("make mounts private: %w", err)
-	}
-	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
-		return fmt.Errorf("mount proc: %w", err)
-	}
-	if err := loopbackUp(); err != nil {
-		return err
-	}
-	signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
-	go reap()
-	fmt.Println("ready")
-	_, err := io.Copy(io.Discard, os.Stdin)
-	return err
-}
-
-func reap() {
-	for {
-		if _, err := syscall.Wait4(-1, nil, 0, nil); err != nil {
-			time.Sleep(20 * time.Millisecond) // No child at present.
-		}
-	}
-}
-
-func loopbackUp() error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	req, err := unix.NewIfreq("lo")
-	if err != nil {
-		return err
-	}
-	req.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
-	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req)
-}
+const patience = 4 * time.Minute
 
 // Host is a host of a test's own: network, pid and mount namespaces. Everything started in it ends with it.
 type Host struct {
@@ -370,71 +309,4 @@ func (h *Host) Try(name string, args ...string) (string, error) {
 		err = fmt.Errorf("%w: %s", err, strings.TrimSpace(errOut.String()))
 	}
 	return strings.TrimSuffix(out.String(), "\n"), err
-}
-
-// Daemon is a running kistd.
-type Daemon struct {
-	h   *Host
-	cmd *exec.Cmd
-	log *os.File
-}
-
-// StartDaemon starts kistd with further flags and waits until its socket answers.
-func (h *Host) StartDaemon(flags ...string) *Daemon {
-	h.t.Helper()
-	log, err := os.OpenFile(filepath.Join(h.Dir, "kistd.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	d := &Daemon{h: h, log: log}
-	err = h.Inside(func() error {
-		d.cmd = exec.Command(filepath.Join(Bin(), "kistd"), flags...)
-		d.cmd.Env = append(os.Environ(), h.Env()...)
-		d.cmd.Stdout, d.cmd.Stderr = log, log
-		d.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-		return d.cmd.Start()
-	})
-	if err != nil {
-		h.t.Fatalf("start kistd: %v", err)
-	}
-	h.t.Cleanup(func() {
-		if h.t.Failed() && !h.told {
-			h.told = true // All daemons of a host write the same one.
-			h.t.Logf("kistd's log:\n%s", d.Log())
-		}
-		_ = d.cmd.Process.Kill()
-		_ = d.cmd.Wait()
-		_ = log.Close()
-	})
-	deadline := time.Now().Add(20 * time.Second)
-	for time.Now().Before(deadline) {
-		if conn, err := net.Dial("unix", h.Socket()); err == nil {
-			_ = conn.Close()
-			return d
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	h.t.Fatalf("kistd's socket does not answer:\n%s", d.Log())
-	return nil
-}
-
-// Log is what the daemon has logged.
-func (d *Daemon) Log() string {
-	raw, _ := os.ReadFile(d.log.Name())
-	return string(raw)
-}
-
-// PID is the daemon's process as the machine sees it.
-func (d *Daemon) PID() int { return d.cmd.Process.Pid }
-
-// Kill ends the daemon as a crash would, and waits for its end.
-func (d *Daemon) Kill() {
-	_ = d.cmd.Process.Kill()
-	_ = d.cmd.Wait()
-}
-
-// Stop ends the daemon as an administrator would.
-func (d *Daemon) Stop() {
-	_ = d.cmd.Process.Signal(syscall.SIGTERM)
-	_ = d.cmd.Wait()
 }

@@ -52,7 +52,7 @@ type identity struct {
 
 // A stat cache on disk: magic, records, a checksum of them. Numbers are little-endian.
 const (
-	cacheMagic = "kiststat1\n"
+	cacheMagic = "kiststat2\n"
 	recordSize = 5*8 + len(sum{})
 )
 
@@ -136,7 +136,7 @@ func (s *statCache) get(n *Node) bool {
 		i := int(s.index[at] - 1)
 		if r := s.old[i*recordSize:]; identityAt(r) == want {
 			copy(n.sum[:], r[recordSize-len(n.sum):recordSize])
-			n.summed = true
+			n.summed, n.settled = true, true
 			if !s.used[i] {
 				s.used[i] = true
 				s.hits++
@@ -147,23 +147,8 @@ func (s *statCache) get(n *Node) bool {
 	return false
 }
 
-// How near to the present a file's times may be. Clocks of file systems tick in steps of a few milliseconds, some in
-// seconds: within a tick, a further change would not show.
-const (
-	tick       = 50_000_000
-	coarseTick = 2_100_000_000
-)
-
-// put remembers a node's sum, unless the file was changed so shortly before the tree was looked at that it could be changed
-// again without its times telling.
-func (s *statCache) put(n *Node, began int64) {
-	last, wait := max(n.Mtime, n.Ctime), int64(tick)
-	if n.Ctime%1_000_000_000 == 0 {
-		wait = coarseTick
-	}
-	if n.gone || !n.summed || last > began-wait {
-		return
-	}
+// put remembers a node's sum.
+func (s *statCache) put(n *Node) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fresh[n.identity()] = n.sum

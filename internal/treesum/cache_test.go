@@ -144,27 +144,6 @@ func TestCacheRacy(t *testing.T) {
 	}
 }
 
-// TestCacheCoarse takes a file's times without fractions for those of a file system with seconds.
-func TestCacheCoarse(t *testing.T) {
-	now := time.Now().UnixNano()
-	for name, c := range map[string]struct {
-		ctime, began int64
-		kept         bool
-	}{
-		"fine, old":      {now - 1_000_000_001, now, true},
-		"fine, new":      {now - 1_000_001, now, false},
-		"future":         {now + 1_000_000_001, now, false},
-		"coarse, recent": {now/1e9*1e9 - 1e9, now / 1e9 * 1e9, false},
-		"coarse, old":    {now/1e9*1e9 - 5e9, now / 1e9 * 1e9, true},
-	} {
-		s := &statCache{fresh: map[identity]sum{}}
-		s.put(&Node{Mtime: c.ctime, Ctime: c.ctime, summed: true}, c.began)
-		if (len(s.fresh) == 1) != c.kept {
-			t.Errorf("%s: kept %v", name, len(s.fresh) == 1)
-		}
-	}
-}
-
 // TestCacheDamaged reads caches with something wrong.
 func TestCacheDamaged(t *testing.T) {
 	dir, store := t.TempDir(), t.TempDir()
@@ -213,7 +192,7 @@ func FuzzCache(f *testing.F) {
 		}
 		s := c.open("k")
 		s.get(&Node{Ino: 1})
-		s.put(&Node{Ino: 1, summed: true}, time.Now().UnixNano())
+		s.put(&Node{Ino: 1, summed: true})
 		if err := s.save(); err != nil {
 			t.Fatal(err)
 		}

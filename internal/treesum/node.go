@@ -26,10 +26,13 @@ type Node struct {
 	maybe  bool // passes the filter only if something below it does
 	gone   bool // vanished between listing and reading
 	summed bool
-	target string // of a link, once it was read
-	sum    sum    // of what the file holds: content, target, attributes
-	inc    bits   // which patterns of the filter matched it or a directory above
-	exc    bits
+	// settled says that whatever changes the file from now on shows in its times; trust is how far these tell.
+	settled bool
+	trust   trust
+	target  string // of a link, once it was read
+	sum     sum    // of what the file holds: content, target, attributes
+	inc     bits   // which patterns of the filter matched it or a directory above
+	exc     bits
 }
 
 // IsDir says whether the node is a directory.

@@ -36,7 +36,7 @@ type Changes struct {
 func (c *Changes) Has(n *Node) bool { return c.nodes[n] }
 
 const (
-	pastMagic  = "kistpast1\n"
+	pastMagic  = "kistpast2\n"
 	pastSuffix = ".past"
 )
 

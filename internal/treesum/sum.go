@@ -57,10 +57,11 @@ func (t *Tree) sumAll(ctx context.Context, s *Selected) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	if t.cache != nil {
-		for _, b := range todo.batches {
-			for _, n := range b.files {
-				t.cache.put(n, t.began)
+	for _, b := range todo.batches {
+		for _, n := range b.files {
+			n.settled = !n.gone && n.summed && n.sure(t.began)
+			if n.settled && t.cache != nil {
+				t.cache.put(n)
 			}
 		}
 	}
@@ -98,7 +99,7 @@ func (t *Tree) reader(ctx context.Context, work <-chan batch) error {
 	if err != nil {
 		return err
 	}
-	r := &reader{hash: h, buf: make([]byte, 256<<10)}
+	r := &reader{hash: h, buf: make([]byte, 256<<10), classes: map[uint64]class{}}
 	for b := range work {
 		if err := t.readBatch(ctx, r, b); err != nil {
 			return err
@@ -115,7 +116,7 @@ func (t *Tree) readBatch(ctx context.Context, r *reader, b batch) error {
 		}
 		defer unix.Close(fd)
 		t.top.sum, err = r.bare(nil, sys.FDPath(fd)+"/.")
-		t.top.summed = err == nil
+		t.top.summed, t.top.trust = err == nil, r.class(fd, t.top.Dev).bare()
 		return err
 	}
 	fd, err := t.openDir(b.dir)
@@ -130,7 +131,7 @@ func (t *Tree) readBatch(ctx context.Context, r *reader, b batch) error {
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
-		err := r.node(ctx, fd, n)
+		err := r.node(ctx, fd, b.dir.Dev, n)
 		switch {
 		case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENXIO), errors.Is(err, errReplaced):
 			n.gone = true
@@ -147,13 +148,30 @@ var errReplaced = errors.New("replaced while it was read")
 
 // reader is what one goroutine reads files with.
 type reader struct {
-	hash hash.Hash
-	buf  []byte
+	hash    hash.Hash
+	buf     []byte
+	classes map[uint64]class // by device
 }
 
-// node sums what one file in the open directory dirfd holds.
-func (r *reader) node(ctx context.Context, dirfd int, n *Node) (err error) {
+// class is that of the file system that an open file is on.
+func (r *reader) class(fd int, dev uint64) class {
+	c, known := r.classes[dev]
+	if !known {
+		var st unix.Statfs_t
+		if err := unix.Fstatfs(fd, &st); err == nil {
+			c = classes[st.Type]
+		}
+		r.classes[dev] = c
+	}
+	return c
+}
+
+// node sums what one file in the open directory dirfd, which is on the device dev, holds.
+func (r *reader) node(ctx context.Context, dirfd int, dev uint64, n *Node) (err error) {
 	path := sys.FDPath(dirfd) + "/" + n.Name
+	if n.trust = untold; n.Dev == dev {
+		n.trust = r.class(dirfd, dev).bare()
+	}
 	switch {
 	case n.IsRegular():
 		return r.regular(ctx, dirfd, n)
@@ -177,6 +195,7 @@ func (r *reader) regular(ctx context.Context, dirfd int, n *Node) error {
 		return err
 	}
 	defer unix.Close(fd)
+	n.trust = r.class(fd, n.Dev).trustOf(fd) // Before the times are asked for, see there.
 	var st unix.Statx_t
 	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, statxMask, &st); err != nil {
 		return err
@@ -186,6 +205,9 @@ func (r *reader) regular(ctx context.Context, dirfd int, n *Node) error {
 	}
 	var now Node
 	if now.fill(&st); now.identity() != n.identity() || now.Mode != n.Mode || now.UID != n.UID || now.GID != n.GID {
+		if now.Dev != n.Dev { // Then it is another file system that was asked.
+			n.trust = untold
+		}
 		n.fill(&st)
 	}
 	r.hash.Reset()

@@ -9,7 +9,6 @@ import (
 	"path"
 	"strings"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -32,7 +31,7 @@ type Filter struct {
 type Tree struct {
 	root  *sys.Root
 	cache *statCache // nil without
-	began int64      // before anything was looked at
+	began int64      // before anything was looked at, by the clock of files
 	mu    sync.Mutex // guards what follows, and the nodes that are not yet seen
 	top   *Node
 	inc   *patterns
@@ -58,7 +57,7 @@ func (c *Cache) Scan(_ context.Context, root *sys.Root, key string, f Filter) (*
 }
 
 func newTree(root *sys.Root) (*Tree, error) {
-	t := &Tree{root: root, began: time.Now().UnixNano(), top: new(Node), plain: true}
+	t := &Tree{root: root, began: coarseNow(), top: new(Node), plain: true}
 	var st unix.Statx_t
 	if err := unix.Statx(root.Fd(), "", unix.AT_EMPTY_PATH, statxMask, &st); err != nil {
 		return nil, &os.PathError{Op: "stat", Path: "/", Err: err}
@@ -66,9 +65,6 @@ func newTree(root *sys.Root) (*Tree, error) {
 	t.top.fill(&st)
 	return t, nil
 }
-
-// Root is the root that the tree was made of.
-func (t *Tree) Root() *sys.Root { return t.root }
 
 // Close writes down what was learnt.
 func (t *Tree) Close() error {

@@ -38,14 +38,15 @@ func Distance(a, b string, most int) int {
 }
 
 // Nearest returns the known name that differs least from word, or "" when none is near: a quarter of its letters may differ,
-// two at most. A name that only goes on where word ends is one slip away.
+// two at most. A name that only goes on where word ends is one slip away. Of a word of two letters the first has to be right, or
+// the two have changed places.
 func Nearest(word string, known []string) string {
 	best, most := "", min(max(len(word)/4, 1), 2)
-	if len(word) < 3 {
+	if len(word) < 2 {
 		return ""
 	}
 	for _, k := range known {
-		if k == "" || k == word {
+		if k == "" || k == word || len(word) == 2 && !nearPair(word, k) {
 			continue
 		}
 		d := Distance(strings.ToLower(word), strings.ToLower(k), most)
@@ -57,6 +58,12 @@ func Nearest(word string, known []string) string {
 		}
 	}
 	return best
+}
+
+// nearPair is stricter, for a change of one of two letters is a change of half the word: the first one stays, or they
+// change places.
+func nearPair(word, k string) bool {
+	return word[0] == k[0] || len(k) == 2 && word[0] == k[1] && word[1] == k[0]
 }
 
 // Rank returns the n known names nearest to word, the nearest first, however far they are.

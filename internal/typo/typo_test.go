@@ -32,6 +32,7 @@ func TestNearest(t *testing.T) {
 	for word, want := range map[string]string{
 		"websrever": "webserver", "databse": "database", "python": "python3", "Databse": "database", "lgos": "logs", "log": "logs",
 		"x": "", "webserver2": "webserver", "entirely": "", "cat": "",
+		"hs": "sh", "sj": "sh", "ah": "", "s": "",
 	} {
 		if got := Nearest(word, known); got != want {
 			t.Errorf("Nearest(%q) = %q, want %q", word, got, want)

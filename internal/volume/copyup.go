@@ -93,7 +93,7 @@ func (s *Store) fill(name, user, dir string, put func(dir string) error) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = removeTree(tmp) }()
+	defer func() { _ = sys.RemoveTree(tmp) }()
 	if err := errors.Join(os.Chmod(tmp, 0o755), put(tmp)); err != nil { //nolint:gosec // as any volume's directory
 		return err
 	}

@@ -39,7 +39,7 @@ func (s *Store) make(e *entry) error {
 		return err
 	}
 	if err := os.Rename(tmp, s.path(e.name)); err != nil {
-		return errors.Join(err, removeTree(tmp))
+		return errors.Join(err, sys.RemoveTree(tmp))
 	}
 	// An anonymous volume goes with its container: nobody was promised that it outlives the machine.
 	if !e.anonymous() {
@@ -56,7 +56,7 @@ func (s *Store) makeAside(e *entry) (_ string, err error) {
 	}
 	defer func() {
 		if err != nil {
-			_ = removeTree(tmp)
+			_ = sys.RemoveTree(tmp)
 		}
 	}()
 	if err := errors.Join(os.Chmod(tmp, 0o701), mkdir(filepath.Join(tmp, dataDir), 0o755)); err != nil {
@@ -134,7 +134,7 @@ func removeCopies(dir string) error {
 	}
 	for _, e := range list {
 		if strings.HasPrefix(e.Name(), copyPrefix) {
-			if err := removeTree(filepath.Join(dir, e.Name())); err != nil {
+			if err := sys.RemoveTree(filepath.Join(dir, e.Name())); err != nil {
 				return fmt.Errorf("open volume: %w", err)
 			}
 		}
@@ -160,17 +160,8 @@ func (s *Store) unmake(e *entry) error {
 // removeBehind deletes a directory while others go on. What stays is tried again by the next Open.
 func (s *Store) removeBehind(dir string) {
 	s.removals.Go(func() {
-		if err := removeTree(dir); err != nil {
+		if err := sys.RemoveTree(dir); err != nil {
 			slog.Warn("a removed volume's files could not be deleted", "error", err)
 		}
 	})
-}
-
-// removeTree deletes what containers have written: it may be deeper than there are descriptors.
-func removeTree(path string) error {
-	parent, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(sys.RemoveAllAt(int(parent.Fd()), filepath.Base(path)), parent.Close())
 }

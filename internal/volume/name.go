@@ -5,8 +5,11 @@ import (
 	"encoding/hex"
 	"fmt"
 	"regexp"
+	"strings"
 
 	"github.com/containerd/errdefs"
+
+	"github.com/kistdev/kist/internal/fault"
 )
 
 // maxName is what a file name may have.
@@ -23,9 +26,23 @@ func checkName(name string) error {
 	case len(name) > maxName:
 		return fmt.Errorf("volume name is too long, names should be at most %d characters: %w", maxName, errdefs.ErrInvalidArgument)
 	case !nameForm.MatchString(name):
-		return fmt.Errorf("%q includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path: %w", name, errdefs.ErrInvalidArgument)
+		return badName(name)
 	}
 	return nil
+}
+
+// badName says what is wrong with a volume's name: most often it is meant to be a path.
+func badName(name string) error {
+	f := &fault.Error{
+		Code: "bad-name", What: fmt.Sprintf("%q is no volume's name: letters, digits and, not at its beginning, _ . - are allowed", name),
+		Words: fmt.Sprintf("%q includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. "+
+			"If you intended to pass a host directory, use absolute path", name),
+		Class: errdefs.ErrInvalidArgument,
+	}
+	if strings.Contains(name, "/") && len(name) < 200 {
+		f.Try = "a directory of the host begins with / or ./, as ./" + strings.TrimPrefix(name, "./")
+	}
+	return f
 }
 
 // randomName is that of an anonymous volume: 64 hexadecimal digits.

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kistdev/kist/internal/fault"
+	"github.com/kistdev/kist/internal/sys"
 )
 
 // Placing is a volume that comes from elsewhere.
@@ -97,7 +98,7 @@ func (s *Store) Place(ctx context.Context, p Placing, tar io.Reader) error {
 		if e.Project != 0 {
 			err = errors.Join(err, unlimit(tmp, e.Project))
 		}
-		return errors.Join(fmt.Errorf("create volume %s: %w", p.Name, err), removeTree(tmp))
+		return errors.Join(fmt.Errorf("create volume %s: %w", p.Name, err), sys.RemoveTree(tmp))
 	}
 	return syncDir(s.dir)
 }

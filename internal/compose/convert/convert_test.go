@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"flag"
 	"maps"
 	"os"
 	"path/filepath"
@@ -19,9 +18,8 @@ import (
 	"github.com/moby/moby/api/types/mount"
 
 	"github.com/kistdev/kist/internal/compose/model"
+	"github.com/kistdev/kist/internal/testbed/suite"
 )
-
-var update = flag.Bool("update", false, "write golden files")
 
 // read loads a file of testdata, whose directory is / in what comes of it.
 func read(t *testing.T, file string) *types.Project {
@@ -71,12 +69,12 @@ func TestRequests(t *testing.T) {
 				}
 				got["volume "+key] = r
 			}
-			golden(t, strings.TrimSuffix(file, ".yaml")+".golden", p.WorkingDir, got)
+			golden(t, file, p.WorkingDir, got)
 		})
 	}
 }
 
-// golden compares what is set of the requests.
+// golden compares what is set of the requests that a file's project becomes.
 func golden(t *testing.T, file, dir string, got map[string]any) {
 	t.Helper()
 	raw, err := json.Marshal(got)
@@ -94,20 +92,7 @@ func golden(t *testing.T, file, dir string, got map[string]any) {
 	if err := e.Encode(set(tree)); err != nil {
 		t.Fatal(err)
 	}
-	text := strings.ReplaceAll(b.String(), dir, "")
-	if *update {
-		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), text); d != "" {
-		t.Errorf("%s (-want +got):\n%s", file, d)
-	}
+	suite.Golden(t, strings.TrimSuffix(filepath.Base(file), ".yaml")+".golden", strings.ReplaceAll(b.String(), dir, ""))
 }
 
 // set takes out of a tree the fields that have no value: a list without elements is one, and so is an empty entry of a map.

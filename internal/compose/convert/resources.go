@@ -20,7 +20,7 @@ func resources(s *types.ServiceConfig) container.Resources {
 		CgroupParent: s.CgroupParent, Memory: int64(s.MemLimit), MemorySwap: int64(s.MemSwapLimit), MemoryReservation: int64(s.MemReservation),
 		CPUCount: s.CPUCount, CPUPeriod: s.CPUPeriod, CPUQuota: s.CPUQuota, CPURealtimePeriod: s.CPURTPeriod,
 		CPURealtimeRuntime: s.CPURTRuntime, CPUShares: s.CPUShares, NanoCPUs: nano(s.CPUS), CPUPercent: int64(s.CPUPercent * 100),
-		CpusetCpus: s.CPUSet, DeviceCgroupRules: s.DeviceCgroupRules, Ulimits: Ulimits(s.Ulimits),
+		CpusetCpus: s.CPUSet, DeviceCgroupRules: s.DeviceCgroupRules, Ulimits: ulimits(s.Ulimits),
 	}
 	if s.OomKillDisable {
 		r.OomKillDisable = &s.OomKillDisable
@@ -117,8 +117,8 @@ func throttles(list []types.ThrottleDevice) []*blkiodev.ThrottleDevice {
 	return out
 }
 
-// Ulimits lists limits by name.
-func Ulimits(m map[string]*types.UlimitsConfig) []*container.Ulimit {
+// ulimits lists limits by name.
+func ulimits(m map[string]*types.UlimitsConfig) []*container.Ulimit {
 	var out []*container.Ulimit
 	for _, name := range slices.Sorted(maps.Keys(m)) {
 		u := container.Ulimit{Name: name, Soft: int64(m[name].Single), Hard: int64(m[name].Single)}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -17,13 +18,11 @@ import (
 // explain says where in which file the fault lies, and what may be meant. The library has texts only: what they name is looked
 // for in the files, and where nothing is found the text stands alone.
 func explain(err error, files []string) error {
-	f := &fault.Error{Code: "compose-invalid", What: "the Compose file cannot be used", Class: errdefs.ErrInvalidArgument, Err: err}
-	text := strings.TrimPrefix(err.Error(), "validating ")
-	for _, name := range files {
-		if rest, ok := strings.CutPrefix(text, name+": "); ok {
-			text = rest
-		}
+	if missing := noSuchFile(err, files); missing != nil {
+		return missing
 	}
+	f := &fault.Error{Code: "compose-invalid", Class: errdefs.ErrInvalidArgument}
+	text := plain(err, files)
 	path := pathIn(text)
 	keys := strangers(text)
 	if rest, ok := strings.CutSuffix(text, " false schema"); ok && len(path) > 0 && strings.HasSuffix(rest, path[len(path)-1]) {
@@ -39,9 +38,14 @@ func explain(err error, files []string) error {
 	if name := undefined(text); len(path) > 0 && name != "" {
 		f.Try = nearDefined(files, text, name)
 	}
-	f.Cause = text
+	if f.Try == "" {
+		f.Try = remedy(text)
+	}
+	f.What = text
 	if place := place(files, path); place != "" {
-		f.Cause = place + ": " + text
+		f.What = place + ": " + text
+	} else if len(files) == 1 && !strings.Contains(text, filepath.Base(files[0])) {
+		f.What = relative(files[0]) + ": " + text
 	}
 	return f
 }
@@ -59,10 +63,10 @@ var sections = []string{"services", "networks", "volumes", "configs", "secrets",
 // pathIn finds the path that a text is about: "services.web.ports" or `service "web"`.
 func pathIn(text string) []string {
 	for word := range strings.FieldsSeq(text) {
-		word = strings.Trim(word, `:,"'`+"`")
+		word = strings.NewReplacer("[", ".", "]", "").Replace(strings.Trim(word, `:,"'`+"`"))
 		first, _, dotted := strings.Cut(word, ".")
 		if dotted && slices.Contains(sections, first) {
-			return strings.Split(strings.NewReplacer("[", ".", "]", "").Replace(word), ".")
+			return strings.Split(word, ".")
 		}
 	}
 	for _, one := range []string{"service ", "volume ", "network ", "secret ", "config "} {
@@ -136,7 +140,7 @@ func place(files, path []string) string {
 			line, n = at.Line, child(n, key)
 		}
 		if line > 0 {
-			return fmt.Sprintf("%s:%d", Relative(file), line)
+			return fmt.Sprintf("%s:%d", relative(file), line)
 		}
 	}
 	return ""

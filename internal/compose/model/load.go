@@ -183,8 +183,8 @@ func IsNoFile(err error) bool {
 	return errors.As(err, &f) && f.Code == "compose-no-file"
 }
 
-// Relative is a path as it is shorter to read: from the current directory if it lies there.
-func Relative(path string) string {
+// relative is a path as it is shorter to read: from the current directory if it lies there.
+func relative(path string) string {
 	dir, err := os.Getwd()
 	if err != nil {
 		return path

@@ -32,7 +32,12 @@ func TestFaultsHaveAPlace(t *testing.T) {
 		{"undefined network", "services:\n  web:\n    image: x\n    networks: [bck]\nnetworks: {back: {}}\n", `compose.yaml:2: service "web" refers to undefined network bck`, "did you mean back?"},
 		{"undefined volume", "services:\n  web:\n    image: x\n    volumes: [data:/x]\n", "refers to undefined volume data", "add it under volumes: at the end of the file"},
 		{"undefined dependency", "services:\n  web:\n    image: x\n    depends_on: [dbb]\n  db: {image: x}\n", `depends on undefined service "dbb"`, "did you mean db?"},
-		{"no image", "services:\n  web:\n    ports: ['80']\n", `compose.yaml:2: service "web" has neither an image nor a build context`, ""},
+		{"no image", "services:\n  web:\n    ports: ['80']\n", `compose.yaml:2: service "web" has neither an image nor a build context`, "image: NAME, or build: DIRECTORY"},
+		{"size", "services:\n  web:\n    image: x\n    mem_limit: lots\n", `compose.yaml:4: 'services[web].mem_limit' invalid size: 'lots'`, ""},
+		{"tab", "services:\n  web:\n   image: x\n\tb: 1\n", "compose.yaml: ", "indent with spaces: YAML has no tabs"},
+		{"cycle", "services:\n  a: {image: x, depends_on: [b]}\n  b: {image: x, depends_on: [a]}\n", "dependency cycle detected: ", "take one of these depends_on away"},
+		{"no environment file", "services:\n  web: {image: x, env_file: no.env}\n", "no.env not found", "make that file, or env_file: [{path: FILE, required: false}]"},
+		{"address", "services:\n  web: {image: x, ports: ['1:2:3:4']}\n", "compose.yaml: invalid IP address: 1:2", ""},
 		{"syntax", "services:\n  web: {image: x\n", "line 2", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -41,10 +46,19 @@ func TestFaultsHaveAPlace(t *testing.T) {
 			if !ok {
 				t.Fatalf("no fault: %v", err)
 			}
-			if !strings.Contains(f.Cause, test.cause) || f.Try != test.try {
-				t.Errorf("cause %q, try %q; want %q, %q", f.Cause, f.Try, test.cause, test.try)
+			if !strings.Contains(f.What, test.cause) || f.Try != test.try || strings.Contains(f.What, "\n") {
+				t.Errorf("what %q, try %q; want %q, %q", f.What, f.Try, test.cause, test.try)
 			}
 		})
+	}
+}
+
+func TestNamedFileIsMissing(t *testing.T) {
+	o := Options{Files: []string{filepath.Join(t.TempDir(), "no.yaml")}}
+	_, err := o.Load(t.Context())
+	f, ok := fault.As(err)
+	if !ok || f.Code != "compose-no-file" || !strings.HasSuffix(f.What, "no.yaml") {
+		t.Fatalf("got %v", err)
 	}
 }
 

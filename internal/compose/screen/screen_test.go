@@ -3,18 +3,15 @@ package screen
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
-)
 
-var update = flag.Bool("update", false, "write golden files")
+	"github.com/kistdev/kist/internal/testbed/suite"
+)
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -51,7 +48,7 @@ func TestPlain(t *testing.T) {
 	}
 	board.Note("a note")
 	board.Close()
-	compare(t, "plain", b.String())
+	suite.Golden(t, "plain.golden", b.String())
 }
 
 func TestJSON(t *testing.T) {
@@ -90,7 +87,7 @@ func TestTable(t *testing.T) {
 					t.Errorf("%d columns of %d: %q", n, cols, line)
 				}
 			}
-			compare(t, name, b.String())
+			suite.Golden(t, name+".golden", b.String())
 		})
 	}
 }
@@ -160,26 +157,5 @@ func TestEndlessLine(t *testing.T) {
 	}
 	if strings.Count(out.String(), "\n") != 3 {
 		t.Errorf("%d lines", strings.Count(out.String(), "\n"))
-	}
-}
-
-func compare(t *testing.T, name, got string) {
-	t.Helper()
-	file := filepath.Join("testdata", name+".golden")
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), got); d != "" {
-		t.Errorf("%s (-want +got):\n%s", file, d)
 	}
 }

@@ -12,6 +12,8 @@ import (
 
 	"github.com/google/nftables/expr"
 	"github.com/moby/moby/api/types/network"
+
+	"github.com/kistdev/kist/internal/testbed/suite"
 )
 
 var every, every6 = netip.IPv4Unspecified(), netip.IPv6Unspecified()
@@ -84,12 +86,12 @@ func describe(e expr.Any) string {
 
 func TestRules(t *testing.T) {
 	table := sampleTable()
-	golden(t, "rules.golden", table.render())
+	suite.Golden(t, "rules.golden", string(table.render()))
 }
 
 // What the kernel has, as nft reads it, is what the rules' own words say.
 func TestRulesInTheKernel(t *testing.T) {
-	needRoot(t)
+	suite.NeedNetwork(t)
 	nft, err := exec.LookPath("nft")
 	if err != nil {
 		t.Skip("no nft program")
@@ -149,7 +151,7 @@ func inNumbers(s string) string {
 }
 
 func TestThousandsOfPorts(t *testing.T) {
-	needRoot(t)
+	suite.NeedNetwork(t)
 	host, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
 		t.Fatal(err)
@@ -188,7 +190,7 @@ func TestThousandsOfPorts(t *testing.T) {
 
 // The kernel answers each rule of a transaction with a copy of it, before the first answer is read.
 func TestHundredsOfNetworks(t *testing.T) {
-	needRoot(t)
+	suite.NeedNetwork(t)
 	host, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
 		t.Fatal(err)

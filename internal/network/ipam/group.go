@@ -17,7 +17,7 @@ type Group []*Pool
 // Take returns a free address of the first pool that has one, and that pool.
 func (g Group) Take(owner string) (a netip.Addr, p *Pool, err error) {
 	for _, p := range g {
-		if a, err = p.Take(owner); err == nil {
+		if a, err = p.take(owner); err == nil {
 			return a, p, nil
 		}
 	}
@@ -32,7 +32,7 @@ func (g Group) Claim(want netip.Addr, owner string) (*Pool, error) {
 	var subnets []string
 	for _, p := range g {
 		if p.subnet.Contains(want) {
-			return p, p.Claim(want, owner)
+			return p, p.claim(want, owner)
 		}
 		subnets = append(subnets, p.subnet.String())
 	}
@@ -51,17 +51,7 @@ func (g Group) Claim(want netip.Addr, owner string) (*Pool, error) {
 func (g Group) Free(a netip.Addr, owner string) {
 	for _, p := range g {
 		if p.subnet.Contains(a) {
-			p.Free(a, owner)
+			p.release(a, owner)
 		}
 	}
-}
-
-// Owner of a taken address.
-func (g Group) Owner(a netip.Addr) (string, bool) {
-	for _, p := range g {
-		if owner, ok := p.Owner(a); ok {
-			return owner, true
-		}
-	}
-	return "", false
 }

@@ -47,7 +47,7 @@ func TestAddressesGoRound(t *testing.T) {
 	a := NewPool(netip.MustParsePrefix("10.0.0.0/29"), netip.Prefix{}, netip.MustParseAddr("10.0.0.1"), nil)
 	take := func(owner string) string {
 		t.Helper()
-		got, err := a.Take(owner)
+		got, err := a.take(owner)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -57,23 +57,23 @@ func TestAddressesGoRound(t *testing.T) {
 	for range 4 {
 		got = append(got, take("x"))
 	}
-	a.Free(netip.MustParseAddr("10.0.0.2"), "x")
+	a.release(netip.MustParseAddr("10.0.0.2"), "x")
 	got = append(got, take("x"), take("x"))
 	if d := cmp.Diff([]string{"10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6", "10.0.0.2"}, got); d != "" {
 		t.Error(d)
 	}
-	if _, err := a.Take("y"); !errors.Is(err, errdefs.ErrResourceExhausted) {
+	if _, err := a.take("y"); !errors.Is(err, errdefs.ErrResourceExhausted) {
 		t.Errorf("a full subnet: %v", err)
 	}
-	a.Free(netip.MustParseAddr("10.0.0.4"), "not the owner")
-	if _, err := a.Take("y"); err == nil {
+	a.release(netip.MustParseAddr("10.0.0.4"), "not the owner")
+	if _, err := a.take("y"); err == nil {
 		t.Error("an address was freed by another than its owner")
 	}
-	a.Free(netip.MustParseAddr("10.0.0.4"), "x")
+	a.release(netip.MustParseAddr("10.0.0.4"), "x")
 	if got := take("y"); got != "10.0.0.4" {
 		t.Error(got)
 	}
-	if err := a.Claim(netip.MustParseAddr("10.0.0.4"), "y"); err != nil {
+	if err := a.claim(netip.MustParseAddr("10.0.0.4"), "y"); err != nil {
 		t.Errorf("the owner's own address: %v", err)
 	}
 }
@@ -141,7 +141,7 @@ func TestPool(t *testing.T) {
 		_, available := p.Count()
 		var got []string
 		for range 100 {
-			a, err := p.Take("x")
+			a, err := p.take("x")
 			if err != nil {
 				break
 			}
@@ -156,11 +156,11 @@ func TestPool(t *testing.T) {
 	}
 	six := NewPool(prefix("fd00::/64"), netip.Prefix{}, addr("fd00::1"), nil)
 	for _, want := range []string{"fd00::2", "fd00::3"} {
-		if a, err := six.Take("x"); err != nil || a.String() != want {
+		if a, err := six.take("x"); err != nil || a.String() != want {
 			t.Errorf("%s, %v; want %s", a, err, want)
 		}
 	}
-	if err := six.Claim(addr("fd00::ffff"), "y"); err != nil {
+	if err := six.claim(addr("fd00::ffff"), "y"); err != nil {
 		t.Error(err)
 	}
 	if used, free := six.Count(); used != 5 || free < 1<<63 { // the subnet's own, the gateway, three
@@ -189,13 +189,13 @@ func TestGroup(t *testing.T) {
 		t.Error("took an address of no subnet")
 	}
 	g.Free(addr("10.1.0.2"), "x")
-	if _, taken := g.Owner(addr("10.1.0.2")); taken {
+	if _, taken := g[1].taken[addr("10.1.0.2")]; taken {
 		t.Error("not freed")
 	}
 	if p, err := g.Claim(addr("10.1.0.2"), "y"); err != nil || p != g[1] {
 		t.Error(err)
 	}
-	if by, _ := g.Owner(addr("10.1.0.2")); by != "y" {
+	if by := g[1].taken[addr("10.1.0.2")]; by != "y" {
 		t.Errorf("owner %q", by)
 	}
 }

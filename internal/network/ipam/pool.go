@@ -44,8 +44,8 @@ func (p *Pool) Subnet() netip.Prefix { return p.subnet }
 // Gateway is the pool's, invalid if it has none.
 func (p *Pool) Gateway() netip.Addr { return p.gateway }
 
-// Take returns a free address.
-func (p *Pool) Take(owner string) (netip.Addr, error) {
+// take returns a free address.
+func (p *Pool) take(owner string) (netip.Addr, error) {
 	// Of so many addresses at least one is free, if any is.
 	for range min(size(p.span), uint64(len(p.taken)+len(p.reserved)+3)) {
 		a := p.next
@@ -69,8 +69,8 @@ func (p *Pool) free(a netip.Addr) bool {
 	return !used && !reserved && Usable(p.subnet, a)
 }
 
-// Claim takes the address that was asked for.
-func (p *Pool) Claim(want netip.Addr, owner string) error {
+// claim takes the address that was asked for.
+func (p *Pool) claim(want netip.Addr, owner string) error {
 	what := fmt.Sprintf("cannot give the container the address %s", want)
 	if !Usable(p.subnet, want) {
 		return &fault.Error{
@@ -88,17 +88,11 @@ func (p *Pool) Claim(want netip.Addr, owner string) error {
 	return nil
 }
 
-// Free gives an address back, if it is the owner's.
-func (p *Pool) Free(a netip.Addr, owner string) {
+// release gives an address back, if it is the owner's.
+func (p *Pool) release(a netip.Addr, owner string) {
 	if p.taken[a] == owner {
 		delete(p.taken, a)
 	}
-}
-
-// Owner of a taken address.
-func (p *Pool) Owner(a netip.Addr) (string, bool) {
-	owner, ok := p.taken[a]
-	return owner, ok
 }
 
 // Taken calls fn for each address that somebody has, until it returns false.

@@ -9,10 +9,10 @@ import (
 	"github.com/kistdev/kist/internal/fault"
 )
 
-// Bits4 is the size of an IPv4 subnet that nobody asked for: room for the containers of one machine, small enough that
+// bits4 is the size of an IPv4 subnet that nobody asked for: room for the containers of one machine, small enough that
 // thousands of networks fit, and addresses go round, so that one is not used again soon. Docker's /16 collides with more
 // VPNs.
-const Bits4 = 20
+const bits4 = 20
 
 // pools are where subnets are looked for, in docker's order: first one in each step, then whatever is between.
 var pools = []struct {
@@ -32,7 +32,7 @@ func Choose4(used []netip.Prefix) (netip.Prefix, error) {
 	for _, p := range pools {
 		base := number(p.from.Addr())
 		for i := range p.steps {
-			c := netip.PrefixFrom(address(base+uint32(i)<<(32-p.bits)), Bits4)
+			c := netip.PrefixFrom(address(base+uint32(i)<<(32-p.bits)), bits4)
 			if !Overlaps(c, used) {
 				return c, nil
 			}

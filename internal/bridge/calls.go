@@ -1,4 +1,4 @@
-package buildkit
+package bridge
 
 import (
 	"context"
@@ -18,7 +18,7 @@ import (
 )
 
 // maxFile bounds what ReadFile answers with: less than a gRPC message.
-const maxFile = maxMessage - 64<<10
+const maxFile = MaxMessage - 64<<10
 
 // notServed are capabilities of BuildKit that this builder has not: clients then say so, or do without.
 var notServed = map[apicaps.CapID]bool{
@@ -39,57 +39,57 @@ func served(all []*apicapspb.APICap) []*apicapspb.APICap {
 	return list
 }
 
+// WorkerID names this machine as a worker of BuildKit's: there is one.
+const WorkerID = "kist"
+
 // pong answers a Ping.
-func (s *Server) pong() *gateway.PongResponse {
+func (b *Bridge) pong() *gateway.PongResponse {
+	var list []ocispec.Platform
+	if b.cfg.Platforms != nil {
+		list = b.cfg.Platforms()
+	}
 	return &gateway.PongResponse{
 		FrontendAPICaps: served(gateway.Caps.All()), LLBCaps: served(pb.Caps.All()),
-		Workers: []*types.WorkerRecord{{ID: workerID, Platforms: pb.PlatformsFromSpec(s.platforms())}},
+		Workers: []*types.WorkerRecord{{ID: WorkerID, Platforms: pb.PlatformsFromSpec(list)}},
 	}
-}
-
-func (s *Server) platforms() []ocispec.Platform {
-	if s.cfg.Platforms == nil {
-		return nil
-	}
-	return s.cfg.Platforms()
 }
 
 // Ping implements LLBBridge.
-func (bs *bridges) Ping(ctx context.Context, _ *gateway.PingRequest) (*gateway.PongResponse, error) {
-	b, _, leave, err := bs.enter(ctx)
+func (s *Service) Ping(ctx context.Context, _ *gateway.PingRequest) (*gateway.PongResponse, error) {
+	b, _, leave, err := s.enter(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
-	return b.platform(), nil
+	return b.pong(), nil
 }
 
 // Inputs implements LLBBridge.
-func (bs *bridges) Inputs(ctx context.Context, _ *gateway.InputsRequest) (*gateway.InputsResponse, error) {
-	b, _, leave, err := bs.enter(ctx)
+func (s *Service) Inputs(ctx context.Context, _ *gateway.InputsRequest) (*gateway.InputsResponse, error) {
+	b, _, leave, err := s.enter(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
-	return &gateway.InputsResponse{Definitions: b.inputs}, nil
+	return &gateway.InputsResponse{Definitions: b.cfg.Inputs}, nil
 }
 
 // Warn implements LLBBridge.
-func (bs *bridges) Warn(ctx context.Context, r *gateway.WarnRequest) (*gateway.WarnResponse, error) {
-	b, ctx, leave, err := bs.enter(ctx)
+func (s *Service) Warn(ctx context.Context, r *gateway.WarnRequest) (*gateway.WarnResponse, error) {
+	b, ctx, leave, err := s.enter(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
-	err = b.client.Warn(ctx, digest.Digest(r.Digest), string(r.Short), gwclient.WarnOpts{
+	err = b.cfg.Gateway.Warn(ctx, digest.Digest(r.Digest), string(r.Short), gwclient.WarnOpts{
 		Level: int(r.Level), SourceInfo: r.Info, Range: r.Ranges, Detail: r.Detail, URL: r.Url,
 	})
 	return &gateway.WarnResponse{}, err
 }
 
 // ResolveImageConfig implements LLBBridge.
-func (bs *bridges) ResolveImageConfig(ctx context.Context, r *gateway.ResolveImageConfigRequest) (*gateway.ResolveImageConfigResponse, error) {
-	b, ctx, leave, err := bs.enter(ctx)
+func (s *Service) ResolveImageConfig(ctx context.Context, r *gateway.ResolveImageConfigRequest) (*gateway.ResolveImageConfigResponse, error) {
+	b, ctx, leave, err := s.enter(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -104,9 +104,9 @@ func (bs *bridges) ResolveImageConfig(ctx context.Context, r *gateway.ResolveIma
 	default:
 		opt.ImageOpt = &sourceresolver.ResolveImageOpt{Platform: platform, ResolveMode: r.ResolveMode}
 	}
-	ref, dgst, config, err := b.client.ResolveImageConfig(ctx, r.Ref, opt)
+	ref, dgst, config, err := b.cfg.Gateway.ResolveImageConfig(ctx, r.Ref, opt)
 	if err != nil {
-		return nil, err
+		return nil, b.tell(err)
 	}
 	return &gateway.ResolveImageConfigResponse{Ref: ref, Digest: dgst.String(), Config: config}, nil
 }
@@ -119,22 +119,9 @@ func platformOf(p *pb.Platform) *ocispec.Platform {
 	return &spec
 }
 
-// reference enters the caller's build and finds a result of it; leave is to be called when there is no error.
-func (bs *bridges) reference(ctx context.Context, id string) (ref gwclient.Reference, in context.Context, leave func(), err error) {
-	b, in, leave, err := bs.enter(ctx)
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	if ref, err = b.get(id); err != nil {
-		leave()
-		return nil, nil, nil, err
-	}
-	return ref, in, leave, nil
-}
-
 // ReadFile implements LLBBridge.
-func (bs *bridges) ReadFile(ctx context.Context, r *gateway.ReadFileRequest) (*gateway.ReadFileResponse, error) {
-	ref, ctx, leave, err := bs.reference(ctx, r.Ref)
+func (s *Service) ReadFile(ctx context.Context, r *gateway.ReadFileRequest) (*gateway.ReadFileResponse, error) {
+	b, ref, ctx, leave, err := s.reference(ctx, r.Ref)
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +132,7 @@ func (bs *bridges) ReadFile(ctx context.Context, r *gateway.ReadFileRequest) (*g
 	}
 	data, err := ref.ReadFile(ctx, req)
 	if err != nil {
-		return nil, err
+		return nil, b.tell(err)
 	}
 	if len(data) > maxFile {
 		return nil, grpcerrors.WrapCode(errors.New(r.FilePath+" is too large to be read in one piece"), codes.ResourceExhausted)
@@ -154,66 +141,66 @@ func (bs *bridges) ReadFile(ctx context.Context, r *gateway.ReadFileRequest) (*g
 }
 
 // ReadDir implements LLBBridge.
-func (bs *bridges) ReadDir(ctx context.Context, r *gateway.ReadDirRequest) (*gateway.ReadDirResponse, error) {
-	ref, ctx, leave, err := bs.reference(ctx, r.Ref)
+func (s *Service) ReadDir(ctx context.Context, r *gateway.ReadDirRequest) (*gateway.ReadDirResponse, error) {
+	b, ref, ctx, leave, err := s.reference(ctx, r.Ref)
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
 	entries, err := ref.ReadDir(ctx, gwclient.ReadDirRequest{Path: r.DirPath, IncludePattern: r.IncludePattern})
-	return &gateway.ReadDirResponse{Entries: entries}, err
+	return &gateway.ReadDirResponse{Entries: entries}, b.tell(err)
 }
 
 // StatFile implements LLBBridge.
-func (bs *bridges) StatFile(ctx context.Context, r *gateway.StatFileRequest) (*gateway.StatFileResponse, error) {
-	ref, ctx, leave, err := bs.reference(ctx, r.Ref)
+func (s *Service) StatFile(ctx context.Context, r *gateway.StatFileRequest) (*gateway.StatFileResponse, error) {
+	b, ref, ctx, leave, err := s.reference(ctx, r.Ref)
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
 	st, err := ref.StatFile(ctx, gwclient.StatRequest{Path: r.Path})
-	return &gateway.StatFileResponse{Stat: st}, err
+	return &gateway.StatFileResponse{Stat: st}, b.tell(err)
 }
 
 // Evaluate implements LLBBridge.
-func (bs *bridges) Evaluate(ctx context.Context, r *gateway.EvaluateRequest) (*gateway.EvaluateResponse, error) {
-	ref, ctx, leave, err := bs.reference(ctx, r.Ref)
+func (s *Service) Evaluate(ctx context.Context, r *gateway.EvaluateRequest) (*gateway.EvaluateResponse, error) {
+	b, ref, ctx, leave, err := s.reference(ctx, r.Ref)
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
-	return &gateway.EvaluateResponse{}, ref.Evaluate(ctx)
+	return &gateway.EvaluateResponse{}, b.tell(ref.Evaluate(ctx))
 }
 
-// errNoContainers answers what only a debugger asks for.
+// errNoContainers answers what debuggers ask for, and few frontends.
 func errNoContainers() error {
-	return grpcerrors.WrapCode(errors.New("kist does not run a client's containers inside a build; run the image of a stage instead (--target)"), codes.Unimplemented)
+	return grpcerrors.WrapCode(errors.New("kist does not run a frontend's own containers beside a build: let the frontend put the command into the graph, or build a stage and run its image (--target)"), codes.Unimplemented)
 }
 
 // NewContainer implements LLBBridge.
-func (*bridges) NewContainer(context.Context, *gateway.NewContainerRequest) (*gateway.NewContainerResponse, error) {
+func (*Service) NewContainer(context.Context, *gateway.NewContainerRequest) (*gateway.NewContainerResponse, error) {
 	return nil, errNoContainers()
 }
 
 // ReleaseContainer implements LLBBridge.
-func (*bridges) ReleaseContainer(context.Context, *gateway.ReleaseContainerRequest) (*gateway.ReleaseContainerResponse, error) {
+func (*Service) ReleaseContainer(context.Context, *gateway.ReleaseContainerRequest) (*gateway.ReleaseContainerResponse, error) {
 	return nil, errNoContainers()
 }
 
 // ExecProcess implements LLBBridge.
-func (*bridges) ExecProcess(gateway.LLBBridge_ExecProcessServer) error { return errNoContainers() }
+func (*Service) ExecProcess(gateway.LLBBridge_ExecProcessServer) error { return errNoContainers() }
 
 // ReadFileContainer implements LLBBridge.
-func (*bridges) ReadFileContainer(context.Context, *gateway.ReadFileRequest) (*gateway.ReadFileResponse, error) {
+func (*Service) ReadFileContainer(context.Context, *gateway.ReadFileRequest) (*gateway.ReadFileResponse, error) {
 	return nil, errNoContainers()
 }
 
 // ReadDirContainer implements LLBBridge.
-func (*bridges) ReadDirContainer(context.Context, *gateway.ReadDirRequest) (*gateway.ReadDirResponse, error) {
+func (*Service) ReadDirContainer(context.Context, *gateway.ReadDirRequest) (*gateway.ReadDirResponse, error) {
 	return nil, errNoContainers()
 }
 
 // StatFileContainer implements LLBBridge.
-func (*bridges) StatFileContainer(context.Context, *gateway.StatFileRequest) (*gateway.StatFileResponse, error) {
+func (*Service) StatFileContainer(context.Context, *gateway.StatFileRequest) (*gateway.StatFileResponse, error) {
 	return nil, errNoContainers()
 }

@@ -1,4 +1,4 @@
-package buildkit
+package bridge
 
 import (
 	"context"
@@ -14,8 +14,8 @@ import (
 )
 
 // ResolveSourceMeta implements LLBBridge.
-func (bs *bridges) ResolveSourceMeta(ctx context.Context, r *gateway.ResolveSourceMetaRequest) (*gateway.ResolveSourceMetaResponse, error) {
-	b, ctx, leave, err := bs.enter(ctx)
+func (s *Service) ResolveSourceMeta(ctx context.Context, r *gateway.ResolveSourceMetaRequest) (*gateway.ResolveSourceMetaResponse, error) {
+	b, ctx, leave, err := s.enter(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -23,9 +23,9 @@ func (bs *bridges) ResolveSourceMeta(ctx context.Context, r *gateway.ResolveSour
 	if r.Source == nil {
 		return nil, grpcerrors.WrapCode(errors.New("no source to resolve"), codes.InvalidArgument)
 	}
-	resp, err := b.client.ResolveSourceMetadata(ctx, r.Source, resolveOptions(r))
+	resp, err := b.cfg.Gateway.ResolveSourceMetadata(ctx, r.Source, resolveOptions(r))
 	if err != nil {
-		return nil, err
+		return nil, b.tell(err)
 	}
 	return metaToWire(resp), nil
 }

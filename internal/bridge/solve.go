@@ -1,4 +1,4 @@
-package buildkit
+package bridge
 
 import (
 	"context"
@@ -10,14 +10,12 @@ import (
 	gwclient "github.com/moby/buildkit/frontend/gateway/client"
 	gateway "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/moby/buildkit/util/grpcerrors"
-	rpc "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 )
 
 // Solve implements LLBBridge.
-func (bs *bridges) Solve(ctx context.Context, r *gateway.SolveRequest) (*gateway.SolveResponse, error) {
-	b, ctx, leave, err := bs.enter(ctx)
+func (s *Service) Solve(ctx context.Context, r *gateway.SolveRequest) (*gateway.SolveResponse, error) {
+	b, ctx, leave, err := s.enter(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -29,9 +27,9 @@ func (bs *bridges) Solve(ctx context.Context, r *gateway.SolveRequest) (*gateway
 	for _, c := range r.CacheImports {
 		req.CacheImports = append(req.CacheImports, gwclient.CacheOptionsEntry{Type: c.GetType(), Attrs: c.GetAttrs()})
 	}
-	res, err := b.client.Solve(ctx, req)
+	res, err := b.cfg.Gateway.Solve(ctx, req)
 	if err != nil {
-		return nil, err
+		return nil, b.tell(err)
 	}
 	if len(res.Refs) > 0 && !r.AllowResultReturn {
 		return nil, errors.New("the result has several parts, which this client cannot take")
@@ -54,7 +52,7 @@ func (bs *bridges) Solve(ctx context.Context, r *gateway.SolveRequest) (*gateway
 }
 
 // finish ends a build of a client of 2018, which does not call Return.
-func (b *bridge) finish(res *gwclient.Result, attrs []byte) error {
+func (b *Bridge) finish(res *gwclient.Result, attrs []byte) error {
 	metadata := map[string][]byte{}
 	if len(attrs) > 0 {
 		if err := json.Unmarshal(attrs, &metadata); err != nil {
@@ -66,35 +64,51 @@ func (b *bridge) finish(res *gwclient.Result, attrs []byte) error {
 }
 
 // toWire puts a result's references and describes them.
-func (b *bridge) toWire(res *gwclient.Result, array bool) (*gateway.Result, error) {
+func (b *Bridge) toWire(res *gwclient.Result, array bool) (*gateway.Result, error) {
 	out := &gateway.Result{Metadata: res.Metadata}
-	switch {
-	case res.Refs != nil && array:
-		m := make(map[string]*gateway.Ref, len(res.Refs))
-		for k, ref := range res.Refs {
-			m[k] = b.put(ref)
+	if res.Refs == nil {
+		ref, err := b.put(res.Ref)
+		if err != nil {
+			return nil, err
 		}
-		out.Result = &gateway.Result_Refs{Refs: &gateway.RefMap{Refs: m}}
-	case res.Refs != nil:
-		m := make(map[string]string, len(res.Refs))
-		for k, ref := range res.Refs {
-			m[k] = b.put(ref).Id
+		out.Result = &gateway.Result_RefDeprecated{RefDeprecated: ref.Id}
+		if array {
+			out.Result = &gateway.Result_Ref{Ref: ref}
 		}
-		out.Result = &gateway.Result_RefsDeprecated{RefsDeprecated: &gateway.RefMapDeprecated{Refs: m}}
-	case array:
-		out.Result = &gateway.Result_Ref{Ref: b.put(res.Ref)}
-	default:
-		out.Result = &gateway.Result_RefDeprecated{RefDeprecated: b.put(res.Ref).Id}
+	} else if err := b.putAll(out, res.Refs, array); err != nil {
+		return nil, err
 	}
-	for k, list := range res.Attestations {
+	return out, b.putAttestations(out, res.Attestations)
+}
+
+func (b *Bridge) putAll(out *gateway.Result, refs map[string]gwclient.Reference, array bool) error {
+	full, ids := make(map[string]*gateway.Ref, len(refs)), make(map[string]string, len(refs))
+	for k, ref := range refs {
+		one, err := b.put(ref)
+		if err != nil {
+			return err
+		}
+		full[k], ids[k] = one, one.Id
+	}
+	out.Result = &gateway.Result_RefsDeprecated{RefsDeprecated: &gateway.RefMapDeprecated{Refs: ids}}
+	if array {
+		out.Result = &gateway.Result_Refs{Refs: &gateway.RefMap{Refs: full}}
+	}
+	return nil
+}
+
+func (b *Bridge) putAttestations(out *gateway.Result, all map[string][]gwclient.Attestation) error {
+	for k, list := range all {
 		as := new(gateway.Attestations)
 		for i := range list {
 			a, err := gwclient.AttestationToPB(&list[i])
 			if err != nil {
-				return nil, fmt.Errorf("attestation of %s: %w", k, err)
+				return fmt.Errorf("attestation of %s: %w", k, err)
 			}
 			if list[i].Ref != nil {
-				a.Ref = b.put(list[i].Ref)
+				if a.Ref, err = b.put(list[i].Ref); err != nil {
+					return err
+				}
 			}
 			as.Attestation = append(as.Attestation, a)
 		}
@@ -103,21 +117,18 @@ func (b *bridge) toWire(res *gwclient.Result, array bool) (*gateway.Result, erro
 		}
 		out.Attestations[k] = as
 	}
-	return out, nil
+	return nil
 }
 
 // Return implements LLBBridge.
-func (bs *bridges) Return(ctx context.Context, r *gateway.ReturnRequest) (*gateway.ReturnResponse, error) {
-	b, _, leave, err := bs.enter(ctx)
+func (s *Service) Return(ctx context.Context, r *gateway.ReturnRequest) (*gateway.ReturnResponse, error) {
+	b, _, leave, err := s.enter(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
 	if r.Error != nil {
-		failure := grpcerrors.FromGRPC(status.ErrorProto(&rpc.Status{
-			Code: r.Error.Code, Message: r.Error.Message, Details: r.Error.Details,
-		}))
-		return &gateway.ReturnResponse{}, b.conclude(returned{err: failure})
+		return &gateway.ReturnResponse{}, b.conclude(returned{err: b.failure(r.Error)})
 	}
 	if r.Result == nil {
 		return nil, grpcerrors.WrapCode(errors.New("neither a result nor an error was returned"), codes.InvalidArgument)
@@ -129,18 +140,8 @@ func (bs *bridges) Return(ctx context.Context, r *gateway.ReturnRequest) (*gatew
 	return &gateway.ReturnResponse{}, b.conclude(returned{result: res})
 }
 
-// conclude takes what the frontend ended with, once.
-func (b *bridge) conclude(r returned) error {
-	select {
-	case b.result <- r:
-		return nil
-	default:
-		return grpcerrors.WrapCode(errors.New("the build has its result already"), codes.FailedPrecondition)
-	}
-}
-
 // fromWire finds the references that a result names.
-func (b *bridge) fromWire(r *gateway.Result) (*gwclient.Result, error) {
+func (b *Bridge) fromWire(r *gateway.Result) (*gwclient.Result, error) {
 	res := gwclient.NewResult()
 	res.Metadata = r.Metadata
 	var err error
@@ -176,7 +177,7 @@ func (b *bridge) fromWire(r *gateway.Result) (*gwclient.Result, error) {
 	return res, nil
 }
 
-func (b *bridge) addAll(res *gwclient.Result, ids map[string]string) error {
+func (b *Bridge) addAll(res *gwclient.Result, ids map[string]string) error {
 	for k, id := range ids {
 		ref, err := b.optional(id)
 		if err != nil {
