@@ -20,6 +20,7 @@ import (
 	"github.com/moby/moby/client"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/kistdev/kist/internal/testbed"
 	"github.com/kistdev/kist/internal/testbed/soak"
 )
 
@@ -239,18 +240,9 @@ func (p program) builds(ctx context.Context) {
 	t := p.t
 	build := func(dockerfile string, o client.ImageBuildOptions) (client.ImageBuildResult, error) {
 		t.Helper()
-		var in bytes.Buffer
-		w := tar.NewWriter(&in)
-		for name, text := range map[string]string{"sub/Other": dockerfile, "sub/data": "data\n"} {
-			if err := errors.Join(w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(text))}), second(w.Write([]byte(text)))); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := w.Close(); err != nil {
-			t.Fatal(err)
-		}
+		in := testbed.Tar(t, tar.Header{Name: "sub/Other", Linkname: dockerfile}, tar.Header{Name: "sub/data", Linkname: "data\n"})
 		o.Dockerfile, o.Remove, o.ForceRemove = "sub/Other", true, true
-		return p.c.ImageBuild(ctx, &in, o)
+		return p.c.ImageBuild(ctx, bytes.NewReader(in), o)
 	}
 	built := func(dockerfile string, o client.ImageBuildOptions) string {
 		t.Helper()

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"os"
 	"os/exec"
@@ -170,12 +169,8 @@ func (p program) files() {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	id := p.create(&container.Config{Cmd: []string{"true"}}, nil)
-	var in bytes.Buffer
-	w := tar.NewWriter(&in)
-	if err := errors.Join(w.WriteHeader(&tar.Header{Name: "file", Mode: 0o640, Size: 4}), second(w.Write([]byte("text"))), w.Close()); err != nil {
-		t.Fatal(err)
-	}
-	must[client.CopyToContainerResult](t)(p.c.CopyToContainer(ctx, id, client.CopyToContainerOptions{DestinationPath: "/tmp", Content: &in}))
+	in := testbed.Tar(t, tar.Header{Name: "file", Mode: 0o640, Linkname: "text"})
+	must[client.CopyToContainerResult](t)(p.c.CopyToContainer(ctx, id, client.CopyToContainerOptions{DestinationPath: "/tmp", Content: bytes.NewReader(in)}))
 	r := must[client.CopyFromContainerResult](t)(p.c.CopyFromContainer(ctx, id, client.CopyFromContainerOptions{SourcePath: "/tmp/file"}))
 	tr := tar.NewReader(r.Content)
 	if _, err := tr.Next(); err != nil {

@@ -236,8 +236,6 @@ func (m *failing) files(busybox string) {
 		m.t.Fatal(err)
 	}
 	write("cut.tar", string(raw[:len(raw)*2/3]), 0o644)
-	var whole bytes.Buffer
-	w := tar.NewWriter(&whole)
 	// A program that is linked dynamically, without the loader that it needs.
 	program, err := exec.LookPath("ls")
 	if err != nil {
@@ -246,18 +244,7 @@ func (m *failing) files(busybox string) {
 	if raw, err = os.ReadFile(program); err != nil {
 		m.t.Fatal(err)
 	}
-	for _, h := range []*tar.Header{{Name: "tool", Mode: 0o755, Size: int64(len(raw))}} {
-		if err := w.WriteHeader(h); err != nil {
-			m.t.Fatal(err)
-		}
-		if _, err := w.Write(raw); err != nil {
-			m.t.Fatal(err)
-		}
-	}
-	if err := w.Close(); err != nil {
-		m.t.Fatal(err)
-	}
-	write("foreign.tar", whole.String(), 0o644)
+	write("foreign.tar", string(testbed.Tar(m.t, tar.Header{Name: "tool", Mode: 0o755, Linkname: string(raw)})), 0o644)
 }
 
 // foreignProgram is the head of an ELF file for another machine than this.

@@ -9,9 +9,12 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/moby/moby/api/pkg/stdcopy"
+
+	"github.com/kistdev/kist/internal/testbed"
 )
 
 // frame reads one frame of a multiplexed stream.
@@ -38,13 +41,8 @@ func (p *prover) frames(r io.Reader) (out, errOut string) {
 	return o.String(), e.String()
 }
 
-func smallTar(name, text string) *bytes.Buffer {
-	b := new(bytes.Buffer)
-	w := tar.NewWriter(b)
-	_ = w.WriteHeader(&tar.Header{Name: name, Mode: 0o640, Size: int64(len(text)), Uid: 7, Gid: 8}) // Into memory.
-	_, _ = w.Write([]byte(text))
-	_ = w.Close()
-	return b
+func smallTar(t testing.TB, name, text string) *bytes.Buffer {
+	return bytes.NewBuffer(testbed.Tar(t, tar.Header{Name: name, Mode: 0o640, Linkname: text, Uid: 7, Gid: 8}))
 }
 
 // firstFile is the first file of a tar.
@@ -411,17 +409,17 @@ func provePut(p *prover) {
 		p.equal("content", text, "text")
 		return h.Uid
 	}
-	p.send(op, "/containers/"+id+"/archive?path=/tmp", smallTar("f", "text"), nil, 200)
+	p.send(op, "/containers/"+id+"/archive?path=/tmp", smallTar(p.t, "f", "text"), nil, 200)
 	if got := owner(); got != 7 {
 		p.t.Errorf("owner %d, want that of the archive", got)
 	}
-	p.send(op, "/containers/"+id+"/archive?path=/tmp&copyUIDGID=1", smallTar("f", "text"), nil, 200)
+	p.send(op, "/containers/"+id+"/archive?path=/tmp&copyUIDGID=1", smallTar(p.t, "f", "text"), nil, 200)
 	if got := owner(); got != 5 {
 		p.t.Errorf("owner %d, want the container's", got)
 	}
-	p.send(op, "/containers/"+id+"/archive?path=/&noOverwriteDirNonDir=true", smallTar("tmp", "text"), nil, 400)
-	p.send(op, "/containers/"+id+"/archive?path=/nosuch", smallTar("f", "text"), nil, 404)
-	p.send(op, "/containers/"+id+"/archive", smallTar("f", "text"), nil, 400)
+	p.send(op, "/containers/"+id+"/archive?path=/&noOverwriteDirNonDir=true", smallTar(p.t, "tmp", "text"), nil, 400)
+	p.send(op, "/containers/"+id+"/archive?path=/nosuch", smallTar(p.t, "f", "text"), nil, 404)
+	p.send(op, "/containers/"+id+"/archive", smallTar(p.t, "f", "text"), nil, 400)
 	frozen := p.running(`"Cmd":["sleep","100"],"HostConfig":{"ReadonlyRootfs":true}`)
-	p.send(op, "/containers/"+frozen+"/archive?path=/tmp", smallTar("f", "text"), nil, 403)
+	p.send(op, "/containers/"+frozen+"/archive?path=/tmp", smallTar(p.t, "f", "text"), nil, 403)
 }

@@ -1,7 +1,6 @@
 package test
 
 import (
-	"archive/tar"
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
@@ -84,7 +83,7 @@ func provenImages() map[string]func(*prover) {
 			p.do("DELETE /images/{name}", "/images/"+pushed+":1", "", 200)
 			r := p.do("POST /images/create", "/images/create?fromImage="+pushed+"&tag=1", "", 200)
 			p.contains("pull", string(r.body), "Status: ")
-			r = p.send("POST /images/create", "/images/create?fromSrc=-&repo=kist.test/imported&tag=1&message=m&changes=ENV+A%3Db", smallTar("f", "text"), nil, 200)
+			r = p.send("POST /images/create", "/images/create?fromSrc=-&repo=kist.test/imported&tag=1&message=m&changes=ENV+A%3Db", smallTar(p.t, "f", "text"), nil, 200)
 			p.contains("import", string(r.body), "sha256:")
 			p.do("DELETE /images/{name}", "/images/kist.test/imported:1", "", 200)
 			p.do("POST /images/create", "/images/create?fromImage="+pushed+"&tag=nosuch", "", 404)
@@ -134,7 +133,7 @@ func provenImages() map[string]func(*prover) {
 			p.do("GET /images/search", "/images/search", "", 400)
 		},
 		"POST /images/prune": func(p *prover) {
-			p.send("POST /images/create", "/images/create?fromSrc=-", smallTar("f", p.t.Name()), nil, 200)
+			p.send("POST /images/create", "/images/create?fromSrc=-", smallTar(p.t, "f", p.t.Name()), nil, 200)
 			r := p.do("POST /images/prune", `/images/prune?filters={"dangling":["true"]}`, "", 200)
 			p.contains("deleted", r.field("ImagesDeleted"), "sha256:")
 		},
@@ -161,24 +160,13 @@ func provenImages() map[string]func(*prover) {
 			p.contains("platform", r.field("Platforms", "0", "os"), "linux")
 		},
 		"POST /build": func(p *prover) {
-			b := new(bytes.Buffer)
-			w := tar.NewWriter(b)
-			text := "FROM " + busybox + "\nARG V=0\nLABEL built=$V\nRUN echo " + fmt.Sprint(time.Now().UnixNano()) + " > /made\n"
-			if err := w.WriteHeader(&tar.Header{Name: "Dockerfile", Mode: 0o644, Size: int64(len(text))}); err != nil {
-				p.t.Fatal(err)
-			}
-			if _, err := w.Write([]byte(text)); err != nil {
-				p.t.Fatal(err)
-			}
-			if err := w.Close(); err != nil {
-				p.t.Fatal(err)
-			}
+			b := smallTar(p.t, "Dockerfile", "FROM "+busybox+"\nARG V=0\nLABEL built=$V\nRUN echo "+fmt.Sprint(time.Now().UnixNano())+" > /made\n")
 			r := p.send("POST /build", `/build?t=kist.test/built:1&buildargs={"V":"7"}&rm=1&forcerm=1&labels={"l":"m"}`, b, map[string]string{"Content-Type": "application/x-tar"}, 200)
 			p.contains("build", string(r.body), "Successfully tagged kist.test/built:1")
 			i := p.do("GET /images/{name}/json", "/images/kist.test/built:1/json", "", 200)
 			p.equal("label", i.field("Config", "Labels", "built")+i.field("Config", "Labels", "l"), "7m")
 			p.do("DELETE /images/{name}", "/images/kist.test/built:1", "", 200)
-			p.send("POST /build", "/build?dockerfile=nosuch", smallTar("f", "x"), map[string]string{"Content-Type": "application/x-tar"}, 400)
+			p.send("POST /build", "/build?dockerfile=nosuch", smallTar(p.t, "f", "x"), map[string]string{"Content-Type": "application/x-tar"}, 400)
 		},
 		"POST /build/prune": func(p *prover) {
 			p.do("POST /build/prune", "/build/prune?all=1", "", 200)

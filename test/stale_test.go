@@ -133,6 +133,8 @@ func (b *staleBed) build(tree *staleTree, file int) {
 			b.t.Errorf("Dockerfile %d of %s: %s is in the image only", file, filepath.Base(tree.dir), name)
 		}
 	}
+	again, err := b.h.Try("sh", "-c", `exec kist build --progress=plain -f "$1" "$2" 2>&1`, "sh", b.files[file], tree.dir)
+	b.t.Logf("the same build again: %v\n%s", err, again)
 }
 
 // image builds, and tells the files below /all.

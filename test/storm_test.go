@@ -109,13 +109,13 @@ func TestStorm(t *testing.T) {
 			return vanishing{head: "PUT /containers/up/archive?path=/tmp", body: strings.Repeat("x", 700), whole: 1 << 30}
 		},
 		func() vanishing {
-			return vanishing{head: "PUT /containers/up/archive?path=/tmp", body: smallTar("f", "text").String()[:600], whole: 1 << 30}
+			return vanishing{head: "PUT /containers/up/archive?path=/tmp", body: smallTar(t, "f", "text").String()[:600], whole: 1 << 30}
 		},
 		func() vanishing {
-			return vanishing{head: "POST /images/load", body: smallTar("manifest.json", "[]").String()[:512], whole: 1 << 30}
+			return vanishing{head: "POST /images/load", body: smallTar(t, "manifest.json", "[]").String()[:512], whole: 1 << 30}
 		},
 		func() vanishing {
-			return vanishing{head: "POST /build", more: "Content-Type: application/x-tar\r\n", body: smallTar("Dockerfile", "FROM x").String()[:700], whole: 1 << 20}
+			return vanishing{head: "POST /build", more: "Content-Type: application/x-tar\r\n", body: smallTar(t, "Dockerfile", "FROM x").String()[:700], whole: 1 << 20}
 		},
 		func() vanishing {
 			return vanishing{head: "POST /images/create?fromSrc=-", body: "no tar", whole: 1 << 20}

@@ -12,14 +12,11 @@ import (
 	"github.com/kistdev/kist/internal/bootstrap"
 	"github.com/kistdev/kist/internal/build"
 	"github.com/kistdev/kist/internal/buildkit"
-	"github.com/kistdev/kist/internal/event"
 	"github.com/kistdev/kist/internal/fetch"
 	"github.com/kistdev/kist/internal/hostinfo"
 	"github.com/kistdev/kist/internal/image"
-	"github.com/kistdev/kist/internal/layer"
 	"github.com/kistdev/kist/internal/network"
 	"github.com/kistdev/kist/internal/runstep"
-	"github.com/kistdev/kist/internal/task"
 	"github.com/kistdev/kist/internal/treesum"
 )
 
@@ -34,18 +31,8 @@ type builds struct {
 	bases   *bootstrap.Maker
 }
 
-// buildParts is what it is made of.
-type buildParts struct {
-	cache    *build.Cache
-	layers   *layer.Store
-	images   *image.Store
-	tasks    *task.Client
-	networks *network.Manager
-	events   *event.Bus
-}
-
 // openBuilds opens what builds images. The cache is opened before, as it keeps layers.
-func openBuilds(ctx context.Context, c *config, p buildParts) (_ *builds, err error) {
+func openBuilds(ctx context.Context, c *config, p *parts) (_ *builds, err error) {
 	b := &builds{dir: filepath.Join(c.DataRoot, "build"), cache: p.cache}
 	defer func() {
 		if err != nil {
@@ -69,7 +56,7 @@ func openBuilds(ctx context.Context, c *config, p buildParts) (_ *builds, err er
 	}
 	if b.runner, err = runstep.Open(ctx, runstep.Config{
 		Dir: b.dir, ExecDir: filepath.Join(c.ExecRoot, "build"), Layers: p.layers, Tasks: p.tasks, Networks: p.networks,
-		Trees: trees, Host: facts.Host, CgroupParent: c.CgroupParent,
+		Trees: trees, Host: facts.Host, CgroupParent: c.CgroupParent, DeviceDirs: c.CDIDirs,
 	}); err != nil {
 		return nil, err
 	}
@@ -77,7 +64,7 @@ func openBuilds(ctx context.Context, c *config, p buildParts) (_ *builds, err er
 		return nil, err
 	}
 	if b.builder, err = build.Open(ctx, build.Config{
-		Dir: b.dir, Cache: p.cache, Layers: p.layers, Trees: trees, Images: p.images, Events: p.events,
+		Dir: b.dir, Cache: p.cache, Layers: p.layers, Trees: trees, Images: p.images, Events: p.bus,
 		Fetch: b.fetch, Commands: b.runner, Mounts: b.runner.Caches(), Version: version,
 	}); err != nil {
 		return nil, err

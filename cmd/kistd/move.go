@@ -9,22 +9,17 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/kistdev/kist/internal/engine"
-	"github.com/kistdev/kist/internal/image"
-	"github.com/kistdev/kist/internal/layer"
 	"github.com/kistdev/kist/internal/move"
-	"github.com/kistdev/kist/internal/network"
-	"github.com/kistdev/kist/internal/volume"
 )
 
 // moverOf is the part of the daemon that moves things to others.
-func moverOf(c *config, e *engine.Engine, l *layer.Store, i *image.Store, n *network.Manager, v *volume.Store) (*move.Mover, error) {
+func moverOf(c *config, p *parts) (*move.Mover, error) {
 	dir := filepath.Join(c.DataRoot, "move")
 	store, err := storeName(dir)
 	if err != nil {
 		return nil, err
 	}
-	m := &move.Mover{Images: i, Layers: l, Volumes: v, Containers: e, Networks: n, Dir: dir, Version: version, Store: store}
+	m := &move.Mover{Images: p.images, Layers: p.layers, Volumes: p.volumes, Containers: p.engine, Networks: p.networks, Dir: dir, Version: version, Store: store}
 	return m, m.Tidy()
 }
 

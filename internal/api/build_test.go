@@ -32,6 +32,7 @@ import (
 	clientpkg "github.com/kistdev/kist/internal/client"
 	"github.com/kistdev/kist/internal/event"
 	"github.com/kistdev/kist/internal/fault"
+	"github.com/kistdev/kist/internal/testbed"
 )
 
 // fakeMaker runs a function as a build, and is BuildKit's protocol of a daemon that nobody speaks it with.
@@ -277,11 +278,7 @@ func TestBuildFromAfar(t *testing.T) {
 			if len(w.Exclude) != 1 || w.Exclude[0] != "ignored" {
 				t.Errorf("wanted %+v", w)
 			}
-			tw := tar.NewWriter(st)
-			_ = tw.WriteHeader(&tar.Header{Name: "sub/", Typeflag: tar.TypeDir, Mode: 0o755})
-			_ = tw.WriteHeader(&tar.Header{Name: "sub/f", Size: 7, Mode: 0o644})
-			_, _ = io.WriteString(tw, "content")
-			_ = tw.Close()
+			_, _ = st.Write(testbed.Tar(t, tar.Header{Name: "sub/", Typeflag: tar.TypeDir, Mode: 0o755}, tar.Header{Name: "sub/f", Linkname: "content"}))
 		case "stream":
 			_, _ = io.WriteString(st, "archive")
 		case "auth":
@@ -320,13 +317,12 @@ func TestHostileContext(t *testing.T) {
 	}}
 	_, cl := daemon(t, f)
 	run(t, cl, &buildmsg.Request{Context: buildmsg.Source{Dir: &buildmsg.Dir{Path: "/nonexistent"}}}, func(_ *buildmsg.Want, st *clientpkg.Stream) {
-		tw := tar.NewWriter(st)
-		_ = tw.WriteHeader(&tar.Header{Name: "link", Typeflag: tar.TypeSymlink, Linkname: filepath.Dir(outside)})
-		_ = tw.WriteHeader(&tar.Header{Name: "link/outside", Size: 1, Mode: 0o644})
-		_, _ = io.WriteString(tw, "x")
-		_ = tw.WriteHeader(&tar.Header{Name: "../../../../../../../../" + outside, Size: 1, Mode: 0o644})
-		_, _ = io.WriteString(tw, "x")
-		_ = tw.Close()
+		_, _ = st.Write(testbed.Tar(
+			t,
+			tar.Header{Name: "link", Typeflag: tar.TypeSymlink, Linkname: filepath.Dir(outside)},
+			tar.Header{Name: "link/outside", Linkname: "x"},
+			tar.Header{Name: "../../../../../../../../" + outside, Linkname: "x"},
+		))
 		_ = st.CloseWrite()
 	})
 	if _, err := os.Stat(outside); !errors.Is(err, os.ErrNotExist) {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/api/types/container"
@@ -57,7 +58,11 @@ func (s *Server) explainFull(ctx context.Context, err error) error {
 	}
 	if !ok { // It may be another file system: a volume's, or a container's own in memory.
 		if st.Bavail > st.Blocks/nearlyFull && st.Ffree > st.Files/nearlyFull {
-			return err
+			return &fullDisk{&fault.Error{
+				Code: "disk-full", What: "no space left on device", Class: errdefs.ErrResourceExhausted, Err: err, Try: "kist system df -v",
+				Cause: fmt.Sprintf("%s; what was half written is gone, and %s of %s are free in %s: it needs more, or was written to a volume or tmpfs that is full",
+					err, bytesOf(&st, st.Bavail), bytesOf(&st, st.Blocks), info.DockerRootDir),
+			}}
 		}
 		if known, ok = fault.As(content.ExplainFull(info.DockerRootDir, err)); !ok {
 			return err
@@ -151,7 +156,7 @@ func (u *diskUse) largest(used int64) string {
 	}
 	cache := cacheSize(u.caches)
 	add(cache, "build cache")
-	add(used-own-cache, "files that are not kist's")
+	add(used-own-cache, "other files, or what is being written")
 	slices.SortStableFunc(all, func(a, b user) int { return cmp.Compare(b.size, a.size) })
 	var parts []string
 	for _, x := range all[:min(usersShown, len(all))] {

@@ -78,36 +78,19 @@ func directory(name string, mode int64) tar.Header {
 
 func packed(t testing.TB, how string, entries []tar.Header) string {
 	t.Helper()
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	for _, h := range entries {
-		var content string
-		if h.Typeflag == tar.TypeReg {
-			content, h.Linkname = h.Linkname, ""
-			h.Size = int64(len(content))
-		}
-		if err := w.WriteHeader(&h); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.WriteString(w, content); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
+	raw := testbed.Tar(t, entries...)
 	switch how {
 	case "plain":
-		return b.String()
+		return string(raw)
 	case "zstd":
 		z, err := zstd.NewWriter(nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer z.Close()
-		return string(z.EncodeAll(b.Bytes(), nil))
+		return string(z.EncodeAll(raw, nil))
 	}
-	return gz(b.Bytes())
+	return gz(raw)
 }
 
 func gz(raw []byte) string {

@@ -31,7 +31,6 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
-	"github.com/moby/buildkit/solver/pb"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/kistdev/kist/internal/event"
@@ -204,31 +203,4 @@ func (j *job) announce(v *vertex) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.progress.known(v, j.seen)
-}
-
-// allowed refuses what the client did not grant to the build.
-func (j *job) allowed(end *vertex) error {
-	var errs error
-	each(end, map[*vertex]bool{}, func(v *vertex) {
-		e := v.op.GetExec()
-		if e == nil || errs != nil {
-			return
-		}
-		if e.Network == pb.NetMode_HOST && !j.granted("network.host") {
-			errs = notGranted(v, "network.host", "--allow network.host")
-		}
-		if e.Security == pb.SecurityMode_INSECURE && !j.granted("security.insecure") {
-			errs = notGranted(v, "security.insecure", "--allow security.insecure")
-		}
-	})
-	return errs
-}
-
-func (j *job) granted(what string) bool {
-	for _, e := range j.req.Entitlements {
-		if e == what {
-			return true
-		}
-	}
-	return false
 }

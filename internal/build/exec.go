@@ -132,10 +132,14 @@ func (o *execOp) run(ctx context.Context, t *track, inputs []result) ([]result, 
 	if err != nil {
 		return nil, err
 	}
+	devices, err := o.j.devices()
+	if err != nil {
+		return nil, err
+	}
 	committed, err := o.j.b.cfg.Commands.Run(ctx, runstep.Request{
 		ID: newID(), Op: o.op, Mounts: mounts, Platform: &platform, Secrets: o.secret, SSH: o.agent,
 		Output: t.log(1), Notice: func(line string) { t.say("%s", line) },
-		HostNetwork: o.j.granted("network.host"), Insecure: o.j.granted("security.insecure"),
+		HostNetwork: o.j.granted("network.host"), Insecure: o.j.granted("security.insecure"), Devices: devices,
 		Commit: layer.CommitOptions{Hold: o.j.hold},
 	})
 	if err != nil {

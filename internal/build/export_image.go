@@ -3,6 +3,7 @@ package build
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -40,7 +41,7 @@ func (j *job) exportImage(ctx context.Context, t *track, e Export, products []pr
 	}
 	var built *image.Built
 	if store {
-		if built, err = j.nameImage(ctx, t, o); err != nil {
+		if built, err = j.nameImage(ctx, t, o, products); err != nil {
 			return nil, err
 		}
 	}
@@ -56,7 +57,10 @@ func (j *job) exportImage(ctx context.Context, t *track, e Export, products []pr
 }
 
 // nameImage gives the result its names here.
-func (j *job) nameImage(ctx context.Context, t *track, o image.BuildOptions) (built *image.Built, err error) {
+func (j *job) nameImage(ctx context.Context, t *track, o image.BuildOptions, products []product) (built *image.Built, err error) {
+	o.KeepStatements = !slices.ContainsFunc(products, func(p product) bool {
+		return slices.ContainsFunc(p.Attestations, func(a attestation) bool { return !a.ImagesOnly })
+	})
 	err = t.part("exporting layers", func() error {
 		built, err = j.b.cfg.Images.Build(ctx, o)
 		return err

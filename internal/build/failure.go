@@ -101,7 +101,7 @@ func (j *job) unknownImage(ref string, err error) error {
 	}
 	return &fault.Error{
 		Code: "unknown-stage", What: fmt.Sprintf("%s is neither a stage of this Dockerfile nor an image", word),
-		Cause: err.Error(), Try: "write " + near + ", which is a stage", Class: errdefs.ErrNotFound, Err: err,
+		Cause: fault.Text(err), Try: "write " + near + ", which is a stage", Class: errdefs.ErrNotFound, Err: err,
 	}
 }
 

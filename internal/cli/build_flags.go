@@ -63,7 +63,7 @@ func (f *buildFlags) declare(fs *pflag.FlagSet) {
 	fs.Var(&f.ulimits, "ulimit", "Resource limit of RUN: name=soft[:hard]")
 	fs.Var(&f.shmSize, "shm-size", "Size of /dev/shm of RUN")
 	fs.StringVar(&f.cgroupParent, "cgroup-parent", "", "Cgroup of RUN")
-	fs.StringSliceVar(&f.allow, "allow", nil, "Allow network.host or security.insecure")
+	fs.StringSliceVar(&f.allow, "allow", nil, "Allow network.host, security.insecure, or device=NAME")
 	list(fs, &f.attests, "attest", "", "Attestation: type=provenance|sbom,...", nil)
 	fs.StringVar(&f.provenance, "provenance", "", "Attest how it was built: true, false or mode=min|max")
 	fs.StringVar(&f.sbom, "sbom", "", "Attest what is in it: true, false or generator=image")

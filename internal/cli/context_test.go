@@ -2,30 +2,22 @@ package cli
 
 import (
 	"archive/tar"
-	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/kistdev/kist/internal/testbed"
 )
 
 // contextArchive makes a tar of files.
 func contextArchive(t *testing.T, files ...string) []byte {
 	t.Helper()
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
+	var entries []tar.Header
 	for i := 0; i < len(files); i += 2 {
-		if err := w.WriteHeader(&tar.Header{Name: files[i], Mode: 0o600, Size: int64(len(files[i+1]))}); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := w.Write([]byte(files[i+1])); err != nil {
-			t.Fatal(err)
-		}
+		entries = append(entries, tar.Header{Name: files[i], Mode: 0o600, Linkname: files[i+1]})
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
+	return testbed.Tar(t, entries...)
 }
 
 const goodMeta = `{"Name":"old","Metadata":{"Description":"d","Other":[1]},"Endpoints":{"docker":{"Host":"tcp://h:1","SkipTLSVerify":false},"kubernetes":{}}}`

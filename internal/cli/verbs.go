@@ -19,7 +19,7 @@ func post(verb string, q url.Values) func(cl *client.Client, name string) error 
 	return func(cl *client.Client, name string) error { return cl.Call(client.Post(containerPath(name, verb), q)) }
 }
 
-// stopFlags are those of stop and restart.
+// stopping is the command stop or restart.
 func (a *app) stopping(verb string) *cobra.Command {
 	var (
 		signal  string

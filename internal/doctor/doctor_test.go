@@ -160,6 +160,10 @@ func TestStore(t *testing.T) {
 	look(Fail, "image app:1: sha256:"+manifest[7:19]+" has ")
 	index(entry("sha256:"+strings.Repeat("b", 64), 1))
 	look(Fail, "its manifest sha256:bbbbbbbbbbbb is not there")
+	// An image for another platform under the same name.
+	index(strings.Replace(entry(manifest, size), `"annotations":{`,
+		`"annotations":{"dev.kist.image.others":"[{\"digest\":\"sha256:`+strings.Repeat("c", 64)+`\",\"size\":1}]",`, 1))
+	look(Fail, "image app:1: its manifest sha256:cccccccccccc is not there")
 	index(entry("../../../../etc/passwd", 1))
 	look(Fail, "is not there")
 	index("nonsense")

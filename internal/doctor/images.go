@@ -14,7 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// limit bounds what is read as a manifest or a configuration.
+// manifestLimit bounds what is read as a manifest or a configuration.
 const manifestLimit = 4 << 20
 
 // images walks from the names to the blobs and the layers.
@@ -37,13 +37,29 @@ func (h *host) images(blobs map[digest.Digest]int64) []Finding {
 	for i := range index.Manifests {
 		d := &index.Manifests[i]
 		n++
-		for _, lack := range h.lacks(d, blobs, layers, 0) {
-			name := nameOf(d)
-			list = append(list, fail("image "+name, lack, "kist rmi -f "+name+" && kist pull "+name))
+		for _, one := range together(d) {
+			for _, lack := range h.lacks(&one, blobs, layers, 0) {
+				name := nameOf(d)
+				list = append(list, fail("image "+name, lack, "kist rmi -f "+name+" && kist pull "+name))
+			}
 		}
 	}
 	if len(list) == 0 {
 		list = append(list, ok("images", fmt.Sprintf("%d names lead to all their blobs and layers", n)))
+	}
+	return list
+}
+
+// together are the manifests that a name stands for: that for this host, those for other platforms, and their index.
+func together(d *ocispec.Descriptor) []ocispec.Descriptor {
+	list := []ocispec.Descriptor{*d}
+	var others []ocispec.Descriptor
+	if json.Unmarshal([]byte(d.Annotations["dev.kist.image.others"]), &others) == nil {
+		list = append(list, others...)
+	}
+	var index ocispec.Descriptor
+	if json.Unmarshal([]byte(d.Annotations["dev.kist.image.index"]), &index) == nil && index.Digest != "" {
+		list = append(list, index)
 	}
 	return list
 }
@@ -169,7 +185,8 @@ func (h *host) namesOf(want digest.Digest) []string {
 	}
 	var names []string
 	for i := range index.Manifests {
-		if d := &index.Manifests[i]; h.reaches(d, want, 0) {
+		d := &index.Manifests[i]
+		if slices.ContainsFunc(together(d), func(one ocispec.Descriptor) bool { return h.reaches(&one, want, 0) }) {
 			names = append(names, nameOf(d))
 		}
 	}

@@ -273,6 +273,9 @@ func (c *container) lastCheck() string {
 	}
 	last := h.Log[len(h.Log)-1]
 	text := fmt.Sprintf(" %d times; the last ended with status %d", h.FailingStreak, last.ExitCode)
+	if h.FailingStreak == 1 {
+		text = fmt.Sprintf(" and ended with status %d", last.ExitCode)
+	}
 	if said := strings.Join(strings.Fields(last.Output), " "); said != "" {
 		const most = 200
 		text += fmt.Sprintf(": %q", said[:min(len(said), most)])

@@ -59,10 +59,11 @@ func setDefault(d *time.Duration, value time.Duration) {
 	}
 }
 
-// pause is how long until the next check.
+// pause is how long until the next check. A container that is starting is not left unchecked because its start period is
+// shorter than the pauses in it.
 func (p *probe) pause(now time.Time) time.Duration {
-	if p.health.Status == docker.Starting && now.Sub(p.began) < p.config.StartPeriod {
-		return p.config.StartInterval
+	if rest := p.config.StartPeriod - now.Sub(p.began); p.health.Status == docker.Starting && rest > 0 {
+		return min(p.config.StartInterval, max(rest, p.config.Interval))
 	}
 	return p.config.Interval
 }

@@ -46,6 +46,12 @@ func TestProbe(t *testing.T) {
 			t.Errorf("step %d: pause %v", i, got)
 		}
 	}
+	short := newProbe(&docker.HealthConfig{Interval: time.Second, StartPeriod: 2 * time.Second}, docker.Starting, began)
+	for at, want := range map[time.Duration]time.Duration{0: 2 * time.Second, 1500 * time.Millisecond: time.Second, 3 * time.Second: time.Second} {
+		if got := short.pause(began.Add(at)); got != want {
+			t.Errorf("a start period of 2s: after %v a pause of %v, want %v", at, got, want)
+		}
+	}
 	if len(p.health.Log) != healthLog {
 		t.Errorf("%d results are kept", len(p.health.Log))
 	}

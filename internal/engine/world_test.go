@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -31,6 +30,7 @@ import (
 	"github.com/kistdev/kist/internal/network"
 	"github.com/kistdev/kist/internal/runtime"
 	"github.com/kistdev/kist/internal/task"
+	"github.com/kistdev/kist/internal/testbed"
 	vol "github.com/kistdev/kist/internal/volume"
 )
 
@@ -209,41 +209,20 @@ func (w *world) ok(err error) {
 // busybox is a root filesystem with a static busybox.
 func busybox(t *testing.T) io.Reader {
 	t.Helper()
-	path, err := exec.LookPath("busybox")
-	if err != nil {
-		t.Skip("needs busybox (Debian: busybox-static)")
-	}
-	program, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if p, err := readELF(bytes.NewReader(program)); err != nil || p.loader != "" {
-		t.Skip("needs a static busybox (Debian: busybox-static)")
-	}
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	put := func(h tar.Header, content []byte) {
-		h.Size = int64(len(content))
-		if err := w.WriteHeader(&h); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := w.Write(content); err != nil {
-			t.Fatal(err)
-		}
-	}
+	program := testbed.StaticBusybox(t)
+	var entries []tar.Header
 	for _, dir := range []string{"bin", "etc", "dev", "proc", "sys", "tmp", "root", "data"} {
-		put(tar.Header{Name: dir + "/", Typeflag: tar.TypeDir, Mode: 0o755}, nil)
+		entries = append(entries, tar.Header{Name: dir + "/", Typeflag: tar.TypeDir, Mode: 0o755})
 	}
-	put(tar.Header{Name: "bin/busybox", Typeflag: tar.TypeReg, Mode: 0o755}, program)
+	entries = append(entries, tar.Header{Name: "bin/busybox", Typeflag: tar.TypeReg, Mode: 0o755, Linkname: string(program)})
 	for _, name := range strings.Fields("sh sleep true false cat echo ls id pwd env hostname kill touch test head") {
-		put(tar.Header{Name: "bin/" + name, Typeflag: tar.TypeSymlink, Linkname: "busybox"}, nil)
+		entries = append(entries, tar.Header{Name: "bin/" + name, Typeflag: tar.TypeSymlink, Linkname: "busybox"})
 	}
-	put(tar.Header{Name: "etc/passwd", Typeflag: tar.TypeReg, Mode: 0o644}, []byte("root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n"))
-	put(tar.Header{Name: "data/seed", Typeflag: tar.TypeReg, Mode: 0o644}, []byte("from the image\n"))
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return &b
+	return bytes.NewReader(testbed.Tar(t, append(
+		entries,
+		tar.Header{Name: "etc/passwd", Typeflag: tar.TypeReg, Linkname: "root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n"},
+		tar.Header{Name: "data/seed", Typeflag: tar.TypeReg, Linkname: "from the image\n"},
+	)...))
 }
 
 // create makes a container of the test image.

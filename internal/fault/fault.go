@@ -49,6 +49,15 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
+// Text is the message of an error without what to try, for the cause of another fault.
+func Text(err error) string {
+	f, ok := As(err)
+	if !ok || f.Try == "" {
+		return err.Error()
+	}
+	return strings.Replace(err.Error(), " (try: "+f.Try+")", "", 1)
+}
+
 // Lines is the whole message for a person: what failed with its code, the cause if the first line does not have it, and what to
 // try.
 func (e *Error) Lines() string {

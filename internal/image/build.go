@@ -65,6 +65,9 @@ type BuildOptions struct {
 	Index bool
 	// IndexAnnotations are the index's own.
 	IndexAnnotations map[string]string
+	// KeepStatements leaves names as they are that stand for these images already, with attestations of the same kinds. Nobody
+	// asked for new ones, and they would tell of another time only.
+	KeepStatements bool
 	// Stored has blobs written that are not needed for the image to be used here: for outputs that go elsewhere.
 	Stored bool
 }
@@ -92,9 +95,11 @@ func (s *Store) Build(ctx context.Context, o BuildOptions) (*Built, error) {
 		return nil, fmt.Errorf("build: %w", content.ExplainFull(s.content.Dir(), err))
 	}
 	defer c.release()
-	e, err := c.entry()
-	if err != nil {
-		return nil, fmt.Errorf("build: %w", err)
+	e := c.kept
+	if e.id == "" {
+		if e, err = c.entry(); err != nil {
+			return nil, fmt.Errorf("build: %w", err)
+		}
 	}
 	img, err := s.publishBuilt(e, names)
 	if err != nil {
@@ -159,6 +164,7 @@ type composition struct {
 	built  Built
 	layers [][]ocispec.Descriptor // of each image
 	extra  []ocispec.Descriptor   // attestations' manifests, in the index
+	kept   entry                  // what has all the names already
 	blobs  []ocispec.Descriptor   // all that are no layers of images, in the order in which they are of use
 }
 
@@ -180,6 +186,15 @@ func (s *Store) compose(ctx context.Context, o *BuildOptions) (_ *composition, e
 	}()
 	for i := range o.Images {
 		if err := c.image(ctx, o, i); err != nil {
+			return nil, err
+		}
+	}
+	if e, ok := c.already(o); ok {
+		c.kept, c.built.Top = e, e.index
+		return c, nil
+	}
+	for i := range o.Images {
+		if err := c.attest(ctx, &o.Images[i], c.built.Manifests[i]); err != nil {
 			return nil, err
 		}
 	}
@@ -225,7 +240,7 @@ func (c *composition) image(ctx context.Context, o *BuildOptions, i int) error {
 	platform := img.Platform
 	desc.Platform = &platform
 	c.built.Manifests, c.built.Configs = append(c.built.Manifests, desc), append(c.built.Configs, m.Config.Digest)
-	return c.attest(ctx, img, desc)
+	return nil
 }
 
 const dockerConfig = "application/vnd.docker.container.image.v1+json"

@@ -2,6 +2,7 @@ package image
 
 import (
 	"bytes"
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -111,6 +112,41 @@ func TestBuildForSeveral(t *testing.T) {
 	g := openFixture(t, dir)
 	g.has(t, "app:1", here, away)
 	checkManifests(t, g, built)
+}
+
+// TestBuildAgain has a build's implicit attestations, which tell of another time only, leave the name as it is.
+func TestBuildAgain(t *testing.T) {
+	f := newFixture(t)
+	o := f.twoLayers(t)
+	o.KeepStatements = true
+	build := func(kind, predicate string) digest.Digest {
+		t.Helper()
+		o.Images[0].Attestations = []Attestation{{PredicateType: kind, Predicate: json.RawMessage(predicate)}}
+		built, err := f.Build(ctx, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return built.Top.Digest
+	}
+	first := build("a", `{"at":1}`)
+	if again := build("a", `{"at":2}`); again != first {
+		t.Error("a build that changed nothing made another index")
+	}
+	n := blobCount(t, f)
+	o.IndexAnnotations = map[string]string{"a": "b"}
+	if again := build("a", `{"at":2}`); again == first {
+		t.Error("an annotation is missing")
+	}
+	if build("b", `{"at":1}`) == build("a", `{"at":1}`) {
+		t.Error("another kind of attestation is missing")
+	}
+	o.KeepStatements = false
+	if build("a", `{"at":1}`) == build("a", `{"at":3}`) {
+		t.Error("an attestation that was asked for is missing")
+	}
+	if _, err := f.Collect(ctx); err != nil || blobCount(t, f) != n {
+		t.Errorf("%v: %d blobs, not %d", err, blobCount(t, f), n)
+	}
 }
 
 // checkManifests sees that all that was built is described.

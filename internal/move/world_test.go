@@ -77,20 +77,11 @@ func noise(seed byte, n int) []byte {
 // load gives the store an image of one plain layer with these files.
 func (m *Mover) load(t testing.TB, name string, files map[string][]byte) *image.Image {
 	t.Helper()
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
+	var entries []tar.Header
 	for n, data := range files {
-		if err := w.WriteHeader(&tar.Header{Name: n, Size: int64(len(data)), Mode: 0o640, Typeflag: tar.TypeReg, Uid: 7}); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := w.Write(data); err != nil {
-			t.Fatal(err)
-		}
+		entries = append(entries, tar.Header{Name: n, Mode: 0o640, Linkname: string(data), Uid: 7})
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	img, err := m.Images.Import(t.Context(), &b, image.ImportOptions{Ref: name})
+	img, err := m.Images.Import(t.Context(), bytes.NewReader(testbed.Tar(t, entries...)), image.ImportOptions{Ref: name})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -64,7 +64,7 @@ func newLAN(r row) (*lan, error) {
 // wired says whether endpoints have a pair of interfaces with one end on the host.
 func (l *lan) wired() bool { return l.Driver == driverBridge }
 
-// ownGateway says whether the host itself is the way out of the network, or would be if there were one.
+// hasGateway says whether the host itself is the way out of the network, or would be if there were one.
 func (l *lan) hasGateway(six bool) bool {
 	if six {
 		return l.IPv6 && !l.Internal && l.gateway6 != gatewayIsolated

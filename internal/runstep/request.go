@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/util/entitlements"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -37,6 +38,8 @@ type Request struct {
 	Notice func(line string)
 	// HostNetwork and Insecure say that the client grants the entitlements network.host and security.insecure.
 	HostNetwork, Insecure bool
+	// Devices are those that the client grants, of those that the operation asks for; nil grants none.
+	Devices *entitlements.DevicesConfig
 	// Commit says how layers are made of what was changed.
 	Commit layer.CommitOptions
 }

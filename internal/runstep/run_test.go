@@ -187,7 +187,7 @@ func TestRefused(t *testing.T) {
 		"no root":      {func(q *Request) { q.Mounts = nil }, errdefs.IsInvalidArgument},
 		"no command":   {func(q *Request) { q.Op.Meta.Args = nil }, errdefs.IsInvalidArgument},
 		"id":           {func(q *Request) { q.ID = "../../x" }, errdefs.IsInvalidArgument},
-		"device":       {func(q *Request) { q.Op.CdiDevices = []*pb.CDIDevice{{Name: "v/c=d"}} }, errdefs.IsNotImplemented},
+		"device":       {func(q *Request) { q.Op.CdiDevices = []*pb.CDIDevice{{Name: "v/c=d"}} }, errdefs.IsInvalidArgument},
 		"no such user": {func(q *Request) { q.Op.Meta.User = "nobody-knows" }, func(err error) bool { return err != nil }},
 		"platform": {func(q *Request) { q.Platform = foreign }, func(err error) bool {
 			return emulator(binfmtDir, "s390x") != "" || errdefs.IsFailedPrecondition(err)

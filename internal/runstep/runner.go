@@ -30,6 +30,8 @@ type Config struct {
 	Trees *treesum.Cache
 	// Host as hostinfo.Probe tells it.
 	Host spec.Host
+	// DeviceDirs hold the specifications of devices (CDI); none means that there are none.
+	DeviceDirs []string
 	// CgroupParent of all steps; a step's own goes before it.
 	CgroupParent string
 }

@@ -49,7 +49,7 @@ func (s *step) spec() (*specs.Spec, error) {
 	// The variables are the step's own, and not those that a container gets beside them: what is built must not depend on
 	// them.
 	built.Process.Env = withHome(append(slices.Clip(config.Env), s.env...), user.Home)
-	return built, nil
+	return built, s.devices(built)
 }
 
 // environment is what the frontend has set, with the proxies of the client.

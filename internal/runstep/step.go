@@ -90,9 +90,6 @@ func (s *step) check() error {
 	if s.root.Source.Local != nil || !slices.Contains([]string{"", "/", "."}, s.root.Selector) {
 		return fmt.Errorf("build step on a part of a tree, or on the client's directory: %w", errdefs.ErrNotImplemented)
 	}
-	if len(s.Op.CdiDevices) > 0 {
-		return fmt.Errorf("devices by the Container Device Interface (RUN --device): %w", errdefs.ErrNotImplemented)
-	}
 	return s.entitled()
 }
 

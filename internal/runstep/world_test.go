@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -31,6 +30,7 @@ import (
 	"github.com/kistdev/kist/internal/network"
 	kruntime "github.com/kistdev/kist/internal/runtime"
 	"github.com/kistdev/kist/internal/task"
+	"github.com/kistdev/kist/internal/testbed"
 	"github.com/kistdev/kist/internal/treesum"
 )
 
@@ -189,54 +189,19 @@ func (w *world) ok(err error) {
 // busybox is a root filesystem with a static busybox.
 func busybox(t testing.TB) io.Reader {
 	t.Helper()
-	path, err := exec.LookPath("busybox")
-	if err != nil {
-		t.Skip("needs busybox (Debian: busybox-static)")
-	}
-	if out, err := exec.Command("ldd", path).CombinedOutput(); err == nil && !strings.Contains(string(out), "not a dynamic") {
-		t.Skip("needs a static busybox (Debian: busybox-static)")
-	}
-	program, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	program := testbed.StaticBusybox(t)
 	entries := []tar.Header{{Name: "bin/busybox", Typeflag: tar.TypeReg, Mode: 0o755, Linkname: string(program)}}
 	for _, name := range strings.Fields("sh sleep true false cat echo ls id pwd env hostname kill touch test head stat mkdir rm find mount readlink ln grep wc dd cp nc chmod") {
 		entries = append(entries, tar.Header{Name: "bin/" + name, Typeflag: tar.TypeSymlink, Linkname: "busybox"})
 	}
-	return tree(t, append(entries,
+	return bytes.NewReader(testbed.Tar(t, append(entries,
 		tar.Header{Name: "etc/passwd", Typeflag: tar.TypeReg, Mode: 0o644, Linkname: "root:x:0:0::/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n"},
 		tar.Header{Name: "etc/group", Typeflag: tar.TypeReg, Mode: 0o644, Linkname: "root:x:0:\nextra:x:2000:app\n"},
 		tar.Header{Name: "tmp", Typeflag: tar.TypeDir, Mode: 0o1777},
 		tar.Header{Name: "link", Typeflag: tar.TypeSymlink, Linkname: "data/deep"},
 		tar.Header{Name: "data", Typeflag: tar.TypeDir, Mode: 0o755},
 		tar.Header{Name: "data/seed", Typeflag: tar.TypeReg, Mode: 0o644, Linkname: "from the image\n"},
-	)...)
-}
-
-// tree is a tar; of a file, Linkname is the content.
-func tree(t testing.TB, entries ...tar.Header) io.Reader {
-	t.Helper()
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	for _, h := range entries {
-		var content string
-		if h.Typeflag == tar.TypeReg {
-			content, h.Linkname = h.Linkname, ""
-			h.Size = int64(len(content))
-		}
-		h.ModTime = time.Unix(1e9, 0)
-		if err := w.WriteHeader(&h); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.WriteString(w, content); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return &b
+	)...))
 }
 
 // layer makes a layer of files: path, content, path, content.
@@ -246,7 +211,7 @@ func (w *world) layer(files ...string) digest.Digest {
 	for i := 0; i < len(files); i += 2 {
 		entries = append(entries, tar.Header{Name: files[i], Typeflag: tar.TypeReg, Mode: 0o644, Linkname: files[i+1]})
 	}
-	id, err := w.config.Layers.Ingest(context.Background(), tree(w, entries...))
+	id, err := w.config.Layers.Ingest(context.Background(), bytes.NewReader(testbed.Tar(w, entries...)))
 	w.ok(err)
 	return id
 }

@@ -154,6 +154,7 @@ func TestRefusals(t *testing.T) {
 		"Minimum memory limit can not be less than memory reservation limit": func(in *Input) { in.HostConfig.Memory, in.HostConfig.MemoryReservation = 8<<20, 9<<20 },
 		"valid memory swappiness range is 0-100":                             func(in *Input) { in.HostConfig.MemorySwappiness = ptr(int64(101)) },
 		"Nano CPUs and CPU Period cannot both be set":                        func(in *Input) { in.HostConfig.NanoCPUs, in.HostConfig.CPUPeriod = 1e9, 1000 },
+		"Range of CPUs is from 0.01 to 4.00: the kernel shares out no less":  func(in *Input) { in.HostConfig.NanoCPUs = 1e6 },
 		"Range of CPUs is from 0.01 to 4.00, as there are only 4 CPUs":       func(in *Input) { in.HostConfig.NanoCPUs = 5e9 },
 		"CPU cfs period can not be less than 1ms":                            func(in *Input) { in.HostConfig.CPUPeriod = 10 },
 		"CPU cfs quota can not be less than 1ms":                             func(in *Input) { in.HostConfig.CPUQuota = 10 },

@@ -100,6 +100,9 @@ func (b *builder) checkOOMAndPids(r *container.Resources, _ bool) error {
 	return nil
 }
 
+// leastCPUs is a quota of 1 ms in a period of 100 ms, the least that the kernel takes, in billionths of a processor.
+const leastCPUs = 1e7
+
 func (b *builder) checkCPU(r *container.Resources, _ bool) error {
 	cfs := b.can(func(c *Controls) bool { return c.CPUCFS })
 	switch {
@@ -112,6 +115,8 @@ func (b *builder) checkCPU(r *container.Resources, _ bool) error {
 	case r.NanoCPUs < 0 || b.in.Host.CPUs > 0 && r.NanoCPUs > int64(b.in.Host.CPUs)*1e9:
 		return tryInstead(fmt.Sprintf("--cpus %d, or less", b.in.Host.CPUs),
 			invalid("cpus-range", "Range of CPUs is from 0.01 to %d.00, as there are only %d CPUs available", b.in.Host.CPUs, b.in.Host.CPUs))
+	case r.NanoCPUs > 0 && r.NanoCPUs < leastCPUs:
+		return tryInstead("--cpus 0.01, or more", invalid("cpus-range", "Range of CPUs is from 0.01 to %d.00: the kernel shares out no less", max(b.in.Host.CPUs, 1)))
 	case r.CPUShares < 0:
 		return invalid("cpu-shares", "invalid CPU shares (%d): value must be a positive integer", r.CPUShares)
 	}

@@ -259,7 +259,8 @@ func (h *Host) Env() []string {
 		"KIST_HOST=",
 		"DOCKER_CONFIG=" + filepath.Join(h.Dir, "docker"),
 		"HOME=" + h.Dir,
-		"PATH=" + Bin() + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		// The clients that were built for the tests stand in where the machine has none.
+		"PATH=" + Bin() + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:" + filepath.Join(Root(), "bin", "tools"),
 	}
 }
 

@@ -11,22 +11,12 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/kistdev/kist/internal/fault"
+	"github.com/kistdev/kist/internal/testbed"
 )
 
 func oneFile(t *testing.T, name, text string) *bytes.Buffer {
 	t.Helper()
-	b := new(bytes.Buffer)
-	w := tar.NewWriter(b)
-	if err := w.WriteHeader(&tar.Header{Name: name, Size: int64(len(text)), Mode: 0o600, Typeflag: tar.TypeReg}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.Write([]byte(text)); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b
+	return bytes.NewBuffer(testbed.Tar(t, tar.Header{Name: name, Mode: 0o600, Linkname: text}))
 }
 
 func TestPlace(t *testing.T) {

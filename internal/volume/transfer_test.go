@@ -12,24 +12,14 @@ import (
 	"testing"
 
 	"github.com/containerd/errdefs"
+
+	"github.com/kistdev/kist/internal/testbed"
 )
 
 // archived is a tar with one file, and an entry for the root.
 func archived(t *testing.T) []byte {
 	t.Helper()
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	err := errors.Join(
-		w.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: "./", Mode: 0o1777}),
-		w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "dir/file", Mode: 0o640, Size: 4}),
-	)
-	if err == nil {
-		_, err = w.Write([]byte("text"))
-	}
-	if err = errors.Join(err, w.Close()); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
+	return testbed.Tar(t, tar.Header{Typeflag: tar.TypeDir, Name: "./", Mode: 0o1777}, tar.Header{Name: "dir/file", Mode: 0o640, Linkname: "text"})
 }
 
 func TestTransfer(t *testing.T) {
