@@ -201,8 +201,6 @@ func (p program) files() {
 	must[client.ImageRemoveResult](t)(p.c.ImageRemove(ctx, "kist.test/made:1", client.ImageRemoveOptions{}))
 }
 
-func second[T any](_ T, err error) error { return err }
-
 // TestPythonClient runs a program that uses Docker's Python client.
 func TestPythonClient(t *testing.T) {
 	const python = "/usr/bin/python3" // Debian's, which has Debian's modules.

@@ -31,7 +31,7 @@ func runFailures() []failure {
 		{name: "port of a program", args: []string{"run", "--rm", "-p", "127.0.0.1:5050:80", bb, "true"}, exit: 125, code: "port-in-use", first: `127.0.0.1:5050: the port is in use`, says: `held by perl \(pid \d+\)\ntry:   5051 is free`},
 		{name: "port of a container", args: []string{"run", "--rm", "-p", "8080:80", bb, "true"}, exit: 125, code: "port-in-use", first: `8080: the port is in use`, says: `held by container web\ntry:   8081 is free`},
 		{name: "address not here", args: []string{"run", "--rm", "-p", "192.0.2.1:80:80", bb, "true"}, exit: 125, code: "address-not-here", first: `this host has no such address`},
-		{name: "port number", args: []string{"run", "--rm", "-p", "99999:80", bb, "true"}, exit: 125, code: "bad-usage", first: `invalid hostPort: 99999`},
+		{name: "port number", args: []string{"run", "--rm", "-p", "99999:80", bb, "true"}, exit: 125, code: "bad-flag", first: `invalid hostPort: 99999`},
 		{name: "name taken", args: []string{"run", "--name", "web", bb, "true"}, exit: 125, code: "name-in-use", first: `"web" is already in use by container .*, which is running`},
 		{name: "network misspelt", args: []string{"run", "--rm", "--network", "bakend", bb, "true"}, exit: 125, code: "no-such-network", first: `network bakend not found`, says: `did you mean backend\?`},
 		{name: "address outside", args: []string{"run", "--rm", "--network", "backend", "--ip", "10.81.0.5", bb, "true"}, exit: 125, code: "address-outside", first: `10.81.0.5: it is outside of the network's subnet`},
@@ -69,7 +69,7 @@ func runFailures() []failure {
 			},
 		},
 		{
-			name: "unhealthy", run: inspected("sick"), code: "unhealthy", first: `its health check failed 1 times; the last ended with status 1: "not well"`,
+			name: "unhealthy", run: inspected("sick"), code: "unhealthy", first: `its health check failed and ended with status 1: "not well"`,
 			before: func(m *failing) {
 				m.ok("run", "-d", "--name", "sick", "--restart", "on-failure:1", "--health-cmd", "echo not well; false", "--health-interval", "100ms",
 					"--health-retries", "1", bb, "sleep", "1000")

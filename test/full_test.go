@@ -42,7 +42,7 @@ func TestFullDiskIsNamed(t *testing.T) {
 	}{
 		{"kist build -q -f " + dir + "/copy/F " + dir, []string{"error: no space left on device [disk-full]"}},
 		{"kist build -q -f " + dir + "/run/F " + dir, []string{"failed with exit code 1 [build-step-failed]", "cause: its command found the disk full: the file system of " + data}},
-		{"kist cp " + dir + "/blob box:/blob", []string{"error: no space left on device [disk-full]", "are free in " + data}},
+		{"kist cp " + dir + "/blob box:/blob", []string{"error: no space left on device [disk-full]", "the file system of " + data, "now that what was half written is gone"}},
 		{"tar -C " + dir + " -c blob | kist import - imported", []string{"error: no space left on device [disk-full]", "now that what was half written is gone"}},
 	} {
 		out, err := h.Try("sh", "-c", "{ "+tc.command+"; } 2>&1")

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/containerd/errdefs"
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/api/types/container"
@@ -57,15 +56,13 @@ func (s *Server) explainFull(ctx context.Context, err error) error {
 		return err
 	}
 	if !ok { // It may be another file system: a volume's, or a container's own in memory.
-		if st.Bavail > st.Blocks/nearlyFull && st.Ffree > st.Files/nearlyFull {
-			return &fullDisk{&fault.Error{
-				Code: "disk-full", What: "no space left on device", Class: errdefs.ErrResourceExhausted, Err: err, Try: "kist system df -v",
-				Cause: fmt.Sprintf("%s; what was half written is gone, and %s of %s are free in %s: it needs more, or was written to a volume or tmpfs that is full",
-					err, bytesOf(&st, st.Bavail), bytesOf(&st, st.Blocks), info.DockerRootDir),
-			}}
-		}
 		if known, ok = fault.As(content.ExplainFull(info.DockerRootDir, err)); !ok {
 			return err
+		}
+		if st.Bavail > st.Blocks/nearlyFull && st.Ffree > st.Files/nearlyFull {
+			roomy := *known
+			roomy.Cause = fmt.Sprintf("%s; %s now that what was half written is gone: it needs more, or was written to a volume or a tmpfs that is full", err, known.Cause)
+			known = &roomy
 		}
 	}
 	use, uerr := s.count(ctx)
@@ -74,8 +71,9 @@ func (s *Server) explainFull(ctx context.Context, err error) error {
 	}
 	whole := *known
 	whole.Cause += "; " + use.largest(int64(st.Blocks-st.Bfree)*st.Bsize)
-	if unix.Statfs(info.DockerRootDir, &st) == nil && st.Bavail > st.Blocks/nearlyFull {
-		whole.Cause += fmt.Sprintf("; now that what was half written is gone, %s are free", bytesOf(&st, st.Bavail))
+	const gone = "now that what was half written is gone"
+	if unix.Statfs(info.DockerRootDir, &st) == nil && st.Bavail > st.Blocks/nearlyFull && !strings.Contains(whole.Cause, gone) {
+		whole.Cause += fmt.Sprintf("; "+gone+", %s are free", bytesOf(&st, st.Bavail))
 	}
 	whole.Try = use.remedy()
 	full := &fullDisk{&whole}

@@ -25,7 +25,7 @@ var notServed = map[apicaps.CapID]bool{
 	gateway.CapGatewayExec: true, gateway.CapGatewayExecExtraHosts: true, gateway.CapGatewayExecSecretEnv: true,
 	gateway.CapGatewayExecSignals: true, gateway.CapGatewayExecFilesystem: true,
 	pb.CapRemoteCacheGHA: true, pb.CapRemoteCacheS3: true, pb.CapRemoteCacheAzBlob: true,
-	pb.CapSourcePolicy: true, pb.CapSourcePolicySession: true, pb.CapSessionExporter: true, pb.CapExecMetaNetworkProxy: true, 
+	pb.CapSourcePolicy: true, pb.CapSourcePolicySession: true, pb.CapSessionExporter: true, pb.CapExecMetaNetworkProxy: true,
 	gateway.CapSourceMetaResolverImageAttestations: true, gateway.CapSourceMetaResolverHTTPChecksumRequest: true,
 }
 

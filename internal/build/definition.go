@@ -292,4 +292,3 @@ func (j *job) tellSpared(res *gwclient.Result) {
 		return nil
 	})
 }
-

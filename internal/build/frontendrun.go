@@ -137,6 +137,8 @@ func (f *frontendImage) verdict(res *gwclient.Result, returned bool, said, ended
 	switch {
 	case said != nil && (errors.As(said, &step) || len(bkerrdefs.Sources(said)) > 0):
 		return nil, said // It tells a place by itself.
+	case said != nil && isFault(said): // Ours, of what it asked for: an image that is not there.
+		return nil, fmt.Errorf("the frontend %s: %w", f.source, said)
 	case said != nil:
 		return failed(said.Error(), "", said)
 	case errors.Is(ended, errReturned) && returned:
@@ -154,6 +156,11 @@ func (f *frontendImage) verdict(res *gwclient.Result, returned bool, said, ended
 		return failed("it ended without a result", look, nil)
 	}
 	return res, nil
+}
+
+func isFault(err error) bool {
+	_, ok := fault.As(err)
+	return ok
 }
 
 // advice is what a person can do about a frontend that ended with an error.

@@ -102,6 +102,11 @@ func splitTag(s string) (repo, tag string, err error) {
 	if strings.Contains(s, "@") {
 		return "", "", fmt.Errorf("%q names a digest; a new name cannot", s)
 	}
+	if strings.HasSuffix(s, ":") {
+		return "", "", &hintedError{
+			err: fmt.Errorf("invalid reference format: %q has no tag behind its colon", s), try: s + "TAG, or " + strings.TrimRight(s, ":") + " for the tag latest", code: "invalid-reference",
+		}
+	}
 	if i := strings.LastIndexByte(s, ':'); i > strings.LastIndexByte(s, '/') {
 		return s[:i], s[i+1:], nil
 	}

@@ -148,6 +148,9 @@ func (a *app) lookUp(cl *client.Client, kinds []string, name string, flag bool) 
 		}
 		if errors.Is(err, errdefs.ErrNotFound) || errors.Is(err, errdefs.ErrInvalidArgument) {
 			err = a.hintContainer(cl, name, fmt.Errorf("no such object: %s%w", name, quiet{errdefs.ErrNotFound}))
+			if hinted := (*hintedError)(nil); !errors.As(err, &hinted) {
+				err = &hintedError{err: err, try: "kist ps -a, kist images, kist network ls, kist volume ls", code: "not-found"}
+			}
 		}
 		return nil, err
 	}
@@ -279,7 +282,7 @@ func addFormerAddresses(v any) {
 func (o *object) typed(t *template.Template, b *bytes.Buffer) (bool, error) {
 	switch o.kind {
 	case "container":
-		return fill[container.InspectResponse](t, b, o.raw)
+		return fill[inspected](t, b, o.raw)
 	case "image":
 		return fill[image.InspectResponse](t, b, o.raw)
 	case "network":
@@ -288,6 +291,22 @@ func (o *object) typed(t *template.Template, b *bytes.Buffer) (bool, error) {
 		return fill[volume.Volume](t, b, o.raw)
 	}
 	return false, nil
+}
+
+// inspected is docker's container with what kist's daemon adds.
+type inspected struct {
+	container.InspectResponse
+	State *struct {
+		*container.State
+		KistExit *exitView `json:",omitempty"`
+	}
+}
+
+// exitView is why a container ended.
+type exitView struct {
+	Reason, Text              string
+	Brief, Signal, By, Caller string `json:",omitempty"`
+	MemoryLimit, MemoryPeak   uint64 `json:",omitempty"`
 }
 
 func fill[T any](t *template.Template, b *bytes.Buffer, raw []byte) (bool, error) {

@@ -148,7 +148,7 @@ func (a *app) finish(w *watcher, s *session) error {
 		return badUse(err)
 	}
 	if code > 128 {
-		a.sayWhy(w)
+		a.sayWhy(w, code)
 	}
 	if code != 0 {
 		return silent(code)
@@ -156,16 +156,21 @@ func (a *app) finish(w *watcher, s *session) error {
 	return nil
 }
 
+// killedCode is the exit code of what SIGKILL has ended, which is the kernel's signal when memory runs out.
+const killedCode = 137
+
 // tellingEnds are the reasons for an end that whoever waited for it wants to know.
 var tellingEnds = map[string]bool{"out-of-memory": true, "signalled": true, "crashed": true}
 
-// sayWhy tells a person at a terminal why the container was killed, if its daemon knows.
-func (a *app) sayWhy(w *watcher) {
-	if _, ok := terminalFD(a.err); !ok {
+// sayWhy tells a person at a terminal why the container was killed, if its daemon knows. That it was for want of memory is told to
+// a log as well: nobody else says so there.
+func (a *app) sayWhy(w *watcher, code int) {
+	_, terminal := terminalFD(a.err)
+	if !terminal && code != killedCode {
 		return
 	}
 	end, err := client.CallJSON[struct{ Reason, Text string }](w.cl.Passive(), client.Get("/kist/containers/"+w.id+"/ending", nil))
-	if err == nil && tellingEnds[end.Reason] {
+	if err == nil && tellingEnds[end.Reason] && (terminal || end.Reason == "out-of-memory") {
 		a.note(Why(end.Text, a.coloured()))
 	}
 }

@@ -1,14 +1,9 @@
 package compose
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
-	"maps"
-	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/compose-spec/compose-go/v2/types"
@@ -16,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kistdev/kist/internal/cli"
-	"github.com/kistdev/kist/internal/compose/model"
 	"github.com/kistdev/kist/internal/fault"
 )
 
@@ -168,136 +162,6 @@ func withBases(p *types.Project, names []string) ([]string, error) {
 		}
 	}
 	return all, nil
-}
-
-// buildJob is a service's build as kist build is asked for it.
-func buildJob(p *types.Project, name string, w buildWishes) (*cli.BuildJob, error) {
-	svc := p.Services[name]
-	b := svc.Build
-	j := &cli.BuildJob{Name: name, Dockerfile: b.DockerfileInline, Secrets: map[string][]byte{}}
-	add := func(flag string, values ...string) {
-		for _, v := range values {
-			j.Args = append(j.Args, "--"+flag+"="+v)
-		}
-	}
-	on := func(flag string, set bool) {
-		if set {
-			j.Args = append(j.Args, "--"+flag)
-		}
-	}
-	add("tag", append([]string{model.ImageName(p.Name, &svc)}, b.Tags...)...)
-	switch {
-	case b.DockerfileInline != "":
-		add("file", "-")
-	case b.Dockerfile != "" && !isURL(b.Context) && !filepath.IsAbs(b.Dockerfile):
-		add("file", filepath.Join(b.Context, b.Dockerfile))
-	case b.Dockerfile != "":
-		add("file", b.Dockerfile)
-	}
-	for _, k := range slices.Sorted(maps.Keys(b.Args)) {
-		if v := b.Args[k]; v != nil {
-			add("build-arg", k+"="+*v)
-		} else if v, ok := p.Environment[k]; ok {
-			add("build-arg", k+"="+v)
-		}
-	}
-	add("build-arg", w.args...)
-	for _, k := range slices.Sorted(maps.Keys(b.AdditionalContexts)) {
-		add("build-context", k+"="+contextRef(p, b.AdditionalContexts[k]))
-	}
-	for _, k := range slices.Sorted(maps.Keys(b.Labels)) {
-		add("label", k+"="+b.Labels[k])
-	}
-	add("label", model.LabelProject+"="+p.Name, model.LabelService+"="+name)
-	for _, k := range b.SSH {
-		add("ssh", strings.TrimSuffix(k.ID+"="+k.Path, "="))
-	}
-	add("ssh", w.ssh...)
-	add("cache-from", b.CacheFrom...)
-	add("cache-to", b.CacheTo...)
-	add("no-cache-filter", b.NoCacheFilter...)
-	add("add-host", sorted(b.ExtraHosts.AsList("="))...)
-	add("platform", platforms(p, &svc)...)
-	add("allow", b.Entitlements...)
-	on("allow=security.insecure", b.Privileged && !slices.Contains(b.Entitlements, "security.insecure"))
-	on("no-cache", b.NoCache || w.noCache)
-	on("pull", b.Pull || w.pull)
-	on("push", w.push)
-	on("check", w.check)
-	for _, o := range []struct{ flag, value string }{
-		{"target", b.Target}, {"network", b.Network}, {"provenance", cmp.Or(w.provenance, b.Provenance)}, {"sbom", cmp.Or(w.sbom, b.SBOM)},
-	} {
-		if o.value != "" {
-			add(o.flag, o.value)
-		}
-	}
-	if b.ShmSize > 0 {
-		add("shm-size", strconv.FormatInt(int64(b.ShmSize), 10))
-	}
-	for _, k := range slices.Sorted(maps.Keys(b.Ulimits)) {
-		u := b.Ulimits[k]
-		soft, hard := u.Single, u.Single
-		if u.Soft != 0 || u.Hard != 0 {
-			soft, hard = u.Soft, u.Hard
-		}
-		add("ulimit", fmt.Sprintf("%s=%d:%d", k, soft, hard))
-	}
-	if err := buildSecrets(p, name, b, j); err != nil {
-		return nil, err
-	}
-	j.Args = append(j.Args, "--", b.Context)
-	return j, nil
-}
-
-// buildSecrets reads the secrets of a build.
-func buildSecrets(p *types.Project, name string, b *types.BuildConfig, j *cli.BuildJob) error {
-	for _, r := range b.Secrets {
-		id := r.Target
-		if id == "" {
-			id = r.Source
-		}
-		o := p.Secrets[r.Source]
-		switch {
-		case o.Content != "":
-			j.Secrets[id] = []byte(o.Content)
-		case o.Environment != "":
-			v, ok := p.Environment[o.Environment]
-			if !ok {
-				return fmt.Errorf("service %s: secret %s: the variable %s is not set: %w", name, r.Source, o.Environment, errdefs.ErrInvalidArgument)
-			}
-			j.Secrets[id] = []byte(v)
-		case o.File != "":
-			raw, err := os.ReadFile(o.File)
-			if err != nil {
-				return fmt.Errorf("service %s: secret %s: %w", name, r.Source, err)
-			}
-			j.Secrets[id] = raw
-		default:
-			return fmt.Errorf("service %s: secret %s has neither file nor environment: %w", name, r.Source, errdefs.ErrInvalidArgument)
-		}
-	}
-	return nil
-}
-
-// platforms are those to build for: those of the build, or the service's.
-func platforms(p *types.Project, svc *types.ServiceConfig) []string {
-	if len(svc.Build.Platforms) > 0 {
-		return svc.Build.Platforms
-	}
-	if one := platformOf(p, svc); one != "" {
-		return []string{one}
-	}
-	return nil
-}
-
-// contextRef is a further context; that of another service is its image.
-func contextRef(p *types.Project, c string) string {
-	name, ok := strings.CutPrefix(c, types.ServicePrefix)
-	if !ok {
-		return c
-	}
-	svc := p.Services[name]
-	return "docker-image://" + model.ImageName(p.Name, &svc)
 }
 
 func isURL(s string) bool { return strings.Contains(s, "://") || strings.HasPrefix(s, "git@") }

@@ -3,6 +3,7 @@ package desk
 import (
 	"context"
 	"os"
+	"syscall"
 
 	docker "github.com/moby/moby/api/types/container"
 
@@ -77,8 +78,10 @@ func (x *session) attend(begun context.Context, id string, removed bool) error {
 	if !ok {
 		return ctx.Err()
 	}
-	if end := x.containers.Ending(id); x.coloured && end.Telling() {
-		if err := x.send(front.Warn, cli.Why(end.Text, true)+"\n"); err != nil {
+	killed := r.StatusCode == 128+int64(syscall.SIGKILL)
+	// A log is told of what nobody else says there; all else that is worth telling, a terminal.
+	if end := x.containers.Ending(id); end.Telling() && (x.coloured || killed && end.Reason == engine.EndOutOfMemory) {
+		if err := x.send(front.Warn, cli.Why(end.Text, x.coloured)+"\n"); err != nil {
 			return err
 		}
 	}

@@ -213,7 +213,16 @@ func missing(t *tree, name string) finding {
 	f := finding{code: "exec-not-found", cause: t.lacks(name)}
 	base := path.Base(name)
 	programs := programsIn(t.root, searchPath(t.d))
+	first, _, several := strings.Cut(name, " ")
 	switch shells := []string{"bash", "sh", "ash", "zsh", "dash"}; {
+	case strings.HasPrefix(name, "-"):
+		f.cause += ": what follows the image's name is the command"
+		f.try = "options come before the image: kist run " + name + " ... " + t.d.Config.Image
+		return f
+	case several && slices.Contains(programs, path.Base(first)):
+		f.cause += "; " + first + " is: the program and its arguments are words of their own"
+		f.try = "the same without the quotes around " + name
+		return f
 	case slices.Contains(shells, base):
 		for _, s := range []string{"bash", "sh", "ash", "dash"} {
 			if slices.Contains(programs, s) {

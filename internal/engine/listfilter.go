@@ -16,22 +16,8 @@ import (
 // filter turns the options into one question for each container.
 func (e *Engine) filter(ctx context.Context, o ListOptions) (func(entry) bool, error) {
 	f := o.Filters
-	err := f.Validate("ancestor", "annotation", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name",
-		"network", "publish", "since", "status", "volume")
-	if err != nil {
+	if err := checkListFilters(f); err != nil {
 		return nil, err
-	}
-	for _, s := range f["status"] {
-		if s != "dead" {
-			if err := docker.ValidateContainerState(docker.ContainerState(s)); err != nil {
-				return nil, invalid("invalid filter 'status=%s'", s)
-			}
-		}
-	}
-	for _, h := range f["health"] {
-		if err := docker.ValidateHealthStatus(docker.HealthStatus(h)); err != nil {
-			return nil, invalid("invalid filter 'health=%s'", h)
-		}
 	}
 	var codes []int
 	for _, text := range f["exited"] {
@@ -81,6 +67,28 @@ func (e *Engine) filter(ctx context.Context, o ListOptions) (func(entry) bool, e
 		}
 		return true
 	}, nil
+}
+
+// checkListFilters refuses filters that docker does not know, and states that no container has.
+func checkListFilters(f filter.Args) error {
+	err := f.Validate("ancestor", "annotation", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name",
+		"network", "publish", "since", "status", "volume")
+	if err != nil {
+		return err
+	}
+	for _, s := range f["status"] {
+		if s != "dead" {
+			if err := docker.ValidateContainerState(docker.ContainerState(s)); err != nil {
+				return invalid("invalid filter 'status=%s'", s)
+			}
+		}
+	}
+	for _, h := range f["health"] {
+		if err := docker.ValidateHealthStatus(docker.HealthStatus(h)); err != nil {
+			return invalid("invalid filter 'health=%s'", h)
+		}
+	}
+	return nil
 }
 
 func always(entry) bool { return true }

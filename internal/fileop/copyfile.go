@@ -137,6 +137,26 @@ func (c *copier) confirm(ctx context.Context, n *treesum.Node, from *origin, src
 	return nil
 }
 
+// confirmLink is confirm for a further name of a file whose first name was copied: that one may have been digested at another time.
+func (c *copier) confirmLink(n *treesum.Node, from *origin, to *dir, name string) error {
+	if err := c.confirmName(n, from); err != nil || !c.local || n.Settled() {
+		return err
+	}
+	fd, err := unix.Openat(to.fd, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &fs.PathError{Op: "open", Path: to.at(name), Err: err}
+	}
+	defer unix.Close(fd)
+	same, err := n.Holds(c.ctx, fd, sys.FDPath(from.fd)+"/"+n.Name)
+	if err != nil {
+		return c.lost(&fs.PathError{Op: "read", Path: "/" + n.Path(), Err: err})
+	}
+	if !same {
+		c.unstable.Store(true)
+	}
+	return nil
+}
+
 // confirmName is confirm for what is no plain file, or is one that was copied under another name: its times tell enough.
 func (c *copier) confirmName(n *treesum.Node, from *origin) error {
 	if !c.local {
@@ -248,7 +268,7 @@ func (c *copier) linked(n *treesum.Node, from *origin, to *dir, name string) err
 	id := inode{n.Dev, n.Ino}
 	if first, ok := c.links[id]; ok && n.Nlink > 1 {
 		if err := unix.Linkat(c.d.upper.Fd(), first, to.fd, name, 0); err == nil {
-			return c.confirmName(n, from)
+			return c.confirmLink(n, from, to, name)
 		} else if !errors.Is(err, unix.EMLINK) {
 			return &fs.PathError{Op: "link", Path: to.at(name), Err: err}
 		}

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kistdev/kist/internal/sys"
+	"github.com/kistdev/kist/internal/treesum"
 )
 
 // mkdirAction makes a directory. One that is there is left as it is.
@@ -266,7 +267,7 @@ func (p *dir) delete(name string, e *entry) error {
 // for a slash.
 func (d *dest) glob(pattern string) ([]string, error) {
 	parts := strings.Split(strings.TrimPrefix(pattern, "/"), "/")
-	first := slices.IndexFunc(parts, hasWildcards)
+	first := slices.IndexFunc(parts, treesum.HasWildcards)
 	if first < 0 {
 		return []string{pattern}, nil
 	}
@@ -319,17 +320,4 @@ func (p *dir) glob(parts []string) ([]string, error) {
 		found = append(found, more...)
 	}
 	return found, nil
-}
-
-// hasWildcards says whether a path has characters that filepath.Match takes for something else.
-func hasWildcards(name string) bool {
-	for i := 0; i < len(name); i++ {
-		switch name[i] {
-		case '\\':
-			i++
-		case '*', '?', '[':
-			return true
-		}
-	}
-	return false
 }

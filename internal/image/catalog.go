@@ -74,7 +74,7 @@ func newSnapshot(entries []entry, foreign []ocispec.Descriptor) *snapshot {
 		}
 		s.byID[e.id] = append(s.byID[e.id], i)
 		for j, p := range e.others {
-			s.beside[p.id] = append(s.beside[p.id], place{i, j + 1})
+			s.beside[p.id] = append(s.beside[p.id], place{i, j + 2})
 		}
 	}
 	s.ids = slices.Sorted(maps.Keys(s.byID))

@@ -105,10 +105,8 @@ func (s *snapshot) byDigest(base string, d digest.Digest) (place, bool) {
 		if e.source == d || e.index.Digest == d {
 			return place{entry: i}, true
 		}
-		for j, p := range e.parts() {
-			if p.desc.Digest == d || p.id == d {
-				return place{i, j}, true
-			}
+		if which, ok := e.manifest(d); ok {
+			return place{i, which}, true
 		}
 	}
 	return place{}, false
@@ -120,10 +118,8 @@ func (s *snapshot) byManifest(d digest.Digest) (place, bool) {
 		if e.index.Digest == d {
 			return place{entry: i}, true
 		}
-		for j, p := range e.parts() {
-			if p.desc.Digest == d {
-				return place{i, j}, true
-			}
+		if which, ok := e.manifest(d); ok {
+			return place{i, which}, true
 		}
 	}
 	return place{}, false

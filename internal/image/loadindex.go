@@ -24,6 +24,9 @@ func (l *loader) ociEntry(ctx context.Context, d ocispec.Descriptor, wish []ocis
 	if err != nil {
 		return entry{}, err
 	}
+	if whole := slices.DeleteFunc(slices.Clone(all), func(m ocispec.Descriptor) bool { return !l.holds(m) }); len(whole) > 0 {
+		all = whole // Some tools leave descriptions in of what they leave out.
+	}
 	chosen, err := chooseAll(all, wish)
 	if err != nil {
 		return entry{}, err
@@ -45,6 +48,28 @@ func (l *loader) ociEntry(ctx context.Context, d ocispec.Descriptor, wish []ocis
 		return entry{}, err
 	}
 	return e, l.keepIndex(ctx, &e, d)
+}
+
+// holds says whether the archive, or the store, has all of an image. What is wrong with it is told when it is taken.
+func (l *loader) holds(d ocispec.Descriptor) bool {
+	raw, err := l.blob(d)
+	if err != nil {
+		return true
+	}
+	m, err := parseManifest(raw)
+	if err != nil {
+		return true
+	}
+	if _, err := l.blob(m.Config); err != nil {
+		return false
+	}
+	for _, layer := range m.Layers {
+		name := l.resolve(blobName(layer.Digest))
+		if _, small := l.small[name]; l.layers[name] == nil && !small && !l.s.content.Has(layer.Digest) {
+			return false
+		}
+	}
+	return true
 }
 
 func (l *loader) checkWish(has ocispec.Platform, wish []ocispec.Platform) error {

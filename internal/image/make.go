@@ -195,6 +195,10 @@ func (s *Store) publish(e entry, names []reference.Named) (*Image, error) {
 	}
 	e.tagged = time.Now()
 	err := s.name(func(ed *editor) error {
+		e, err := s.beside(ed, e)
+		if err != nil {
+			return err
+		}
 		if len(names) == 0 {
 			ed.put(e)
 		}

@@ -62,6 +62,9 @@ func (s *Store) Outgoing(ctx context.Context, ref string) (_ *Outgoing, err erro
 			out.Close()
 		}
 	}()
+	if err := s.ready(ctx, e); err != nil {
+		return nil, err
+	}
 	r, err := s.record(e.desc)
 	if err != nil {
 		return nil, err

@@ -320,7 +320,7 @@ func (p *pull) name(ctx context.Context, r *record, f found) error {
 	})
 }
 
-// beside adds to a pulled image those of the same index that are here already.
+// beside adds to images that have come those of the same index that are here already.
 func (s *Store) beside(ed *editor, e entry) (entry, error) {
 	if e.index.Digest == "" {
 		return e, nil
@@ -336,12 +336,12 @@ func (s *Store) beside(ed *editor, e entry) (entry, error) {
 		}
 		for _, p := range o.parts() {
 			its := slices.ContainsFunc(index.Manifests, func(d ocispec.Descriptor) bool { return d.Digest == p.desc.Digest })
-			if its && p.desc.Digest != e.desc.Digest {
+			if its {
 				list = append(list, p)
 			}
 		}
 	}
-	return s.arrange(e, append(list, part{e.id, e.desc}))
+	return s.arrange(e, append(list, e.parts()...))
 }
 
 // putBlob stores a small blob that is in memory.

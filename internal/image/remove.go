@@ -37,13 +37,22 @@ func (s *Store) RemovePlatforms(ctx context.Context, ref string, wish []ocispec.
 			return err
 		}
 		whole := len(going.others) == len(e.others)
-		if full, err := fullName(ref); whole && err == nil && hasName(snap, full) {
+		full, err := fullName(ref)
+		named := err == nil && hasName(snap, full)
+		switch {
+		case whole && named:
 			return rm.byName(snap, e, force, noPrune)
-		}
-		if whole && len(snap.byID[e.id]) > 0 {
+		case whole && len(snap.byID[e.id]) > 0 && (len(e.others) > 0 || len(snap.together(e.id)) == 1):
 			return rm.byID(snap, e, force, noPrune)
+		case named:
+			return rm.fromNames(going.parts(), goingWith(snap, e), force)
 		}
-		return rm.fromNames(snap, going.parts(), force)
+		for _, p := range going.parts() {
+			if err := rm.conflict(snap, p.id, false, force); err != nil {
+				return err
+			}
+		}
+		return rm.fromNames(going.parts(), nil, force)
 	})
 	if err != nil {
 		return nil, err
@@ -163,18 +172,12 @@ func (rm *removal) byID(snap *snapshot, e entry, force, noPrune bool) error {
 	return nil
 }
 
-// fromNames takes images away from all names that stand for others beside them.
-func (rm *removal) fromNames(snap *snapshot, list []part, force bool) error {
-	gone := digests{}
-	for _, p := range list {
-		if err := rm.conflict(snap, p.id, false, force); err != nil {
-			return err
-		}
-		gone.add(p.id)
-	}
+// fromNames takes images away from names that stand for others beside them; without names, from all that do.
+func (rm *removal) fromNames(list []part, names []string, force bool) error {
+	leaves := func(p part) bool { return slices.ContainsFunc(list, func(o part) bool { return o.id == p.id }) }
 	for i, e := range rm.ed.entries {
-		left := slices.DeleteFunc(e.parts(), func(p part) bool { return gone.has(p.id) })
-		if len(left) == 0 || len(left) == len(e.others)+1 {
+		left := slices.DeleteFunc(e.parts(), leaves)
+		if len(left) == 0 || len(left) == len(e.others)+1 || len(names) > 0 && !slices.Contains(names, e.name) {
 			continue
 		}
 		rest, err := rm.s.arrange(e, left)
@@ -184,19 +187,35 @@ func (rm *removal) fromNames(snap *snapshot, list []part, force bool) error {
 		if rest.id != e.id {
 			rest.parent = ""
 		}
+		rest.source = "" // It is no longer all that a registry has, or had, under the name.
 		rm.ed.entries[i] = rest
+		for _, p := range e.parts() {
+			if leaves(p) && e.name != "" && !isDigestName(e.name) {
+				rm.list = append(rm.list, image.DeleteResponse{Untagged: familiar(repository(e.name) + "@" + p.desc.Digest.String())})
+			}
+		}
 	}
 	for _, p := range list {
-		if rm.ed.has(p.id) {
-			continue
-		}
-		if len(rm.users[p.id]) > 0 {
+		users := rm.users[p.id]
+		switch {
+		case rm.ed.has(p.id):
+		case len(users) > 0 && !force:
+			return rm.inUse(p.id, users)
+		case len(users) > 0:
 			rm.ed.settle(entry{id: p.id, desc: p.desc})
-			continue
+		default:
+			rm.gone(p.id)
 		}
-		rm.gone(p.id)
 	}
 	return nil
+}
+
+// inUse refuses to remove an image that a container was made of.
+func (rm *removal) inUse(id digest.Digest, users []string) error {
+	return &fault.Error{
+		Code: "image-in-use", Class: errdefs.ErrConflict, Try: "kist rm " + shortContainer(users[0]) + " first",
+		What: fmt.Sprintf("conflict: unable to delete %s (must be forced) - image is being used by container %s", short(id), shortContainer(users[0])),
+	}
 }
 
 // gone tells that an image is no more.
@@ -216,9 +235,7 @@ func (rm *removal) conflict(snap *snapshot, id digest.Digest, manyRepositories, 
 		f.What = fmt.Sprintf("conflict: unable to delete %s (cannot be forced) - image has dependent child images", short(id))
 		f.Cause, f.Try = "image "+short(children[0])+" was made from it", "kist rmi "+short(children[0])+" first"
 	case len(users) > 0 && !force:
-		f.What = fmt.Sprintf("conflict: unable to delete %s (must be forced) - image is being used by container %s",
-			short(id), shortContainer(users[0]))
-		f.Try = "kist rm " + shortContainer(users[0]) + " first"
+		return rm.inUse(id, users)
 	case manyRepositories && !force:
 		f.Code = "image-many-names"
 		f.What = fmt.Sprintf("conflict: unable to delete %s (must be forced) - image is referenced in multiple repositories", short(id))

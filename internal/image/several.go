@@ -49,7 +49,7 @@ func (e entry) samePlatforms(o entry) bool {
 	return slices.EqualFunc(e.others, o.others, func(a, b part) bool { return a.id == b.id })
 }
 
-// place is where in a snapshot an image is: an entry, and which of its images.
+// place is where in a snapshot something is: an entry, and which of its images, counted from 1; 0 is all of them.
 type place struct{ entry, part int }
 
 func (s *snapshot) at(p place) entry {
@@ -57,7 +57,16 @@ func (s *snapshot) at(p place) entry {
 	if p.part == 0 {
 		return e
 	}
-	return e.alone(e.others[p.part-1])
+	return e.alone(e.parts()[p.part-1])
+}
+
+// manifest is the place of an entry's image with a manifest, or a configuration, of that digest.
+func (e entry) manifest(d digest.Digest) (which int, ok bool) {
+	i := slices.IndexFunc(e.parts(), func(p part) bool { return p.desc.Digest == d || p.id == d })
+	if i >= 0 && len(e.others) == 0 {
+		return 0, true
+	}
+	return i + 1, i >= 0
 }
 
 // arrange makes one entry of images of several platforms: the one that this host runs best comes first, and of two for the

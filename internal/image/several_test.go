@@ -221,6 +221,12 @@ func TestRemovePlatforms(t *testing.T) {
 	}
 	delete(f.used, built.Configs[0])
 	list, err := f.RemovePlatforms(ctx, "app:1", []ocispec.Platform{away}, false, false)
+	if untagged, removed := deleted(list); err != nil || len(removed) != 0 || len(untagged) != 1 || untagged[0] != "app@"+built.Manifests[0].Digest.String() {
+		t.Errorf("%v %v", err, list)
+	}
+	f.has(t, "app:1", here)
+	f.has(t, "app:2", here, away)
+	list, err = f.RemovePlatforms(ctx, built.Configs[1].String(), []ocispec.Platform{away}, false, false)
 	if _, removed := deleted(list); err != nil || len(removed) != 1 || removed[0] != built.Configs[0].String() {
 		t.Errorf("%v %v", err, list)
 	}
@@ -256,6 +262,18 @@ func TestRemoveFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.has(t, "app:1", away)
+	f.both(t, "three ", "app:3")
+	img, err := f.Get(ctx, "app:3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Remove(ctx, "app@"+img.Manifest.Digest.String(), false, false); err != nil {
+		t.Fatal(err)
+	}
+	f.has(t, "app:3", away)
+	if _, err := f.Remove(ctx, "app:3", false, false); err != nil {
+		t.Fatal(err)
+	}
 	built := f.both(t, "two ", "app:2")
 	if _, err := f.Remove(ctx, built.Configs[0].String(), false, false); err != nil {
 		t.Fatal(err)

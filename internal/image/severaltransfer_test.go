@@ -152,6 +152,10 @@ func TestSaveAndLoadSeveral(t *testing.T) {
 		t.Fatal(err)
 	}
 	two.has(t, "app:1", here)
+	if _, err := two.Load(ctx, bytes.NewReader(f.save(t, "app:1")), []ocispec.Platform{away}, nil); err != nil {
+		t.Fatal(err)
+	}
+	two.has(t, "app:1", here, away)
 	absent := []ocispec.Platform{{OS: "linux", Architecture: "s390x"}}
 	if err := f.Save(ctx, []string{"app:1"}, absent, new(bytes.Buffer)); !errdefs.IsNotFound(err) {
 		t.Error(err)
@@ -186,6 +190,11 @@ func TestShelfHasSeveral(t *testing.T) {
 	if _, err := g.Collect(ctx); err != nil {
 		t.Fatal(err)
 	}
+	out, err := g.Outgoing(ctx, "app@"+built.Manifests[0].Digest.String()) // Its layers are not unpacked yet.
+	if err != nil {
+		t.Fatal(err)
+	}
+	out.Close()
 	g.has(t, "app:1", here, away)
 	if got, _, err := to.Manifest("app", "1"); err != nil || got.Digest != top.Digest {
 		t.Error(got, err)

@@ -7,12 +7,10 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
-	"fmt"
 	"io"
 	"log"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -24,28 +22,13 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"go.uber.org/goleak"
 
 	"github.com/kistdev/kist/internal/event"
 	"github.com/kistdev/kist/internal/layer"
+	"github.com/kistdev/kist/internal/testbed/suite"
 )
 
-// TestMain keeps the stores in memory, if it can: they sync, and somebody else may be busy on the disk.
-func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("/dev/shm", "image-test-")
-	if err == nil {
-		os.Setenv("TMPDIR", dir)
-	}
-	code := m.Run()
-	os.RemoveAll(dir)
-	if code == 0 {
-		if err := goleak.Find(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { suite.InMemory(m) }
 
 // fixture is a store in a directory of its own.
 type fixture struct {

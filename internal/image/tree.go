@@ -56,7 +56,7 @@ func (s *Store) Trees(context.Context) ([]Tree, error) {
 
 // Tree is one image, measured.
 func (s *Store) Tree(ctx context.Context, ref string) (*Tree, error) {
-	img, err := s.Get(ctx, ref)
+	img, err := s.For(ctx, ref, nil)
 	if err != nil {
 		return nil, err
 	}

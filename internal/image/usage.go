@@ -11,9 +11,9 @@ import (
 func (s *Store) Usage(_ context.Context) (total, reclaimable int64, err error) {
 	snap, users := s.catalog.snapshot(), s.inUse()
 	used, layers := digests{}, digests{}
-	s.each(snap, func(_ entry, r *record) {
+	s.each(snap, func(e entry, r *record) {
 		if len(users[r.id]) > 0 {
-			r.mark(used)
+			s.markEntry(e, used) // Those for other platforms go with it, or stay.
 		}
 		layers.add(r.config.RootFS.DiffIDs...)
 	})

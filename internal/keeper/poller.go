@@ -77,26 +77,53 @@ func (p *poller) dispatch(events []unix.EpollEvent) {
 		}
 		p.turns++
 		w.turn = p.turns
-		// The kernel lists descriptors in the order in which they became ready: what a process wrote first is read first.
-		var after *watch
-		var later uint32
-		for j := i + 1; j < len(events) && w.owner != nil; j++ {
-			if next := p.of(&events[j]); next != nil && next.owner == w.owner {
-				after, later = next, events[j].Events
-				p.turns++
-				after.turn = p.turns
-				events[j] = unix.EpollEvent{}
-				break // a process has two streams
+		happened := events[i].Events
+		work := func() { w.ready(happened) }
+		if w.owner != nil {
+			// The kernel lists descriptors in the order in which they became ready: what a process wrote first is read first.
+			if !w.owner.line.join(work) {
+				continue
 			}
+			work = w.owner.line.serve
 		}
 		p.wg.Add(1)
-		go func(happened uint32) {
+		go func() {
 			defer p.wg.Done()
-			w.ready(happened)
-			if after != nil {
-				after.ready(later)
-			}
-		}(events[i].Events)
+			work()
+		}()
+	}
+}
+
+// line has what is to be done one after the other. A goroutine serves it while there is something.
+type line struct {
+	mu      sync.Mutex // guards what follows
+	waiting []func()
+	served  bool
+}
+
+// join puts something at the end of the line, and says whether the caller has to see that it is served.
+func (l *line) join(work func()) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waiting = append(l.waiting, work)
+	first := !l.served
+	l.served = true
+	return first
+}
+
+// serve does what is in the line until nobody is left.
+func (l *line) serve() {
+	for {
+		l.mu.Lock()
+		if len(l.waiting) == 0 {
+			l.served, l.waiting = false, nil
+			l.mu.Unlock()
+			return
+		}
+		work := l.waiting[0]
+		l.waiting = l.waiting[1:]
+		l.mu.Unlock()
+		work()
 	}
 }
 

@@ -32,6 +32,7 @@ type process struct {
 	input                      input
 	out                        *stream // with a terminal: everything
 	err                        *stream
+	line                       line // in which both are read
 	watch                      *watch
 
 	// starting is held while the process is let go and its client is told; its exit, and the end of its input, are told

@@ -84,4 +84,3 @@ func deviceMissing(name string) error {
 		Try: "build with --allow device=" + name, Class: errdefs.ErrPermissionDenied,
 	}
 }
-

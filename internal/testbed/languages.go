@@ -88,15 +88,7 @@ func copyFile(from, to string) error {
 func Debs(ctx context.Context, packages ...string) (string, error) {
 	return made(ctx, "debs-"+strings.Join(packages, "-"), func(dir string) error {
 		step := Step{"apt-get download", func(ctx context.Context, root string) error {
-			resolv, err := os.ReadFile("/etc/resolv.conf")
-			if err != nil {
-				return err
-			}
-			if err := os.WriteFile(filepath.Join(root, "etc/resolv.conf"), resolv, 0o644); err != nil {
-				return err
-			}
-			script := "apt-get update -q && apt-get install -y -q --download-only --no-install-recommends " + strings.Join(packages, " ")
-			if err := command(ctx, "chroot", root, "/bin/sh", "-c", script); err != nil {
+			if err := apt(ctx, root, packages, "--download-only"); err != nil {
 				return err
 			}
 			files, err := filepath.Glob(filepath.Join(root, "var/cache/apt/archives/*.deb"))

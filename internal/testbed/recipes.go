@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -203,18 +204,23 @@ func tidy(root string) error {
 	return nil
 }
 
+// apt installs packages in a root by the root's own apt, with the machine's name servers.
+func apt(ctx context.Context, root string, packages []string, flags ...string) error {
+	resolv, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(root, "etc/resolv.conf"), resolv, 0o644); err != nil {
+		return err
+	}
+	words := slices.Concat([]string{"apt-get install -y -q --no-install-recommends"}, flags, packages)
+	return command(ctx, "chroot", root, "/bin/sh", "-c", "apt-get update -q && "+strings.Join(words, " "))
+}
+
 // install is a step that installs Debian packages in the layers below it.
 func install(packages ...string) Step {
 	return Step{"apt-get install " + strings.Join(packages, " "), func(ctx context.Context, root string) error {
-		resolv, err := os.ReadFile("/etc/resolv.conf")
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(filepath.Join(root, "etc/resolv.conf"), resolv, 0o644); err != nil {
-			return err
-		}
-		script := "apt-get update -q && apt-get install -y -q --no-install-recommends " + strings.Join(packages, " ")
-		if err := command(ctx, "chroot", root, "/bin/sh", "-c", script); err != nil {
+		if err := apt(ctx, root, packages); err != nil {
 			return err
 		}
 		return tidy(root)

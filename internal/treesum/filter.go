@@ -245,7 +245,7 @@ func (f *follower) targets(name string) ([]string, error) {
 		list = append(list, target)
 		return err
 	}
-	if !hasWildcards(base) {
+	if !HasWildcards(base) {
 		return list, one(parent.kid(base))
 	}
 	for _, k := range parent.kids {
@@ -280,8 +280,8 @@ func (f *follower) find(name string) (*Node, error) {
 	return n, nil
 }
 
-// hasWildcards says whether a path has characters that filepath.Match takes for something else.
-func hasWildcards(name string) bool {
+// HasWildcards says whether a path has characters that filepath.Match takes for something else.
+func HasWildcards(name string) bool {
 	for i := 0; i < len(name); i++ {
 		switch name[i] {
 		case '\\':

@@ -102,7 +102,7 @@ func (t *Tree) matches(ctx context.Context, sel Selection) ([]Match, error) {
 // splitWildcards parts a path before its first component with wildcards.
 func splitWildcards(name string) (dir, pattern string) {
 	parts := strings.Split(name, "/")
-	i := slices.IndexFunc(parts, hasWildcards)
+	i := slices.IndexFunc(parts, HasWildcards)
 	if i < 0 {
 		return name, ""
 	}
