@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -23,7 +24,7 @@ import (
 )
 
 var (
-	staleRounds = flag.Int("stale-rounds", 16, "rounds of TestBuildsSeeEveryChange")
+	staleRounds = flag.Int("stale-rounds", 10, "rounds of TestBuildsSeeEveryChange")
 	staleSeed   = flag.Uint64("stale-seed", 1, "seed of TestBuildsSeeEveryChange")
 )
 
@@ -92,7 +93,7 @@ func (b *staleBed) round(r *rand.Rand, a, c *staleTree) string {
 			select {
 			case <-done:
 				return
-			default:
+			case <-time.After(time.Duration(a.rand.IntN(3000)) * time.Microsecond): // Longer than a step takes to be looked at, or not.
 			}
 		}
 	})

@@ -233,6 +233,10 @@ func (r *request) decode(v any, optional bool) error {
 func (r *request) body(optional bool) ([]byte, error) {
 	raw, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxBody))
 	if err != nil {
+		if errors.As(err, new(*http.MaxBytesError)) {
+			// A client that is still writing would meet a closed connection instead of the answer.
+			_, _ = io.CopyN(io.Discard, r.Body, 2*maxBody)
+		}
 		return nil, fmt.Errorf("reading the request: %w: %w", err, errdefs.ErrInvalidArgument)
 	}
 	if len(raw) == 0 {

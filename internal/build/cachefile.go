@@ -111,7 +111,12 @@ func (j *job) cacheOf(want func(digest.Digest) bool) ([]byte, []digest.Digest, e
 		}
 		keys[s.key] = true
 		r := cacheRecord{Key: s.key, Name: row.Name, Kind: row.Kind, Created: row.Created, Outputs: row.Outputs}
-		r.Definition, r.Results = j.definitionOf(s)
+		if r.Definition, r.Results = s.key, row.Results; len(row.Results) == 0 { // It was not found by its definition.
+			r.Definition, r.Results = j.definitionOf(s)
+		}
+		if len(r.Results) != len(r.Outputs) {
+			r.Definition, r.Results = "", nil
+		}
 		f.Records = append(f.Records, r)
 		row.layers(func(d digest.Digest) bool {
 			if !seen[d] {

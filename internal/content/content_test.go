@@ -395,3 +395,40 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestDamagedBlobIsWrittenAgain: a file that is not the blob of its name does not keep the blob from being brought again.
+func TestDamagedBlobIsWrittenAgain(t *testing.T) {
+	s := open(t, t.TempDir())
+	small, large := []byte("a configuration"), bytes.Repeat([]byte("layer"), smallBlob)
+	for name, tc := range map[string]struct {
+		blob    []byte
+		file    []byte
+		rewrite bool
+	}{
+		"whole":              {small, small, false},
+		"empty":              {small, nil, true},
+		"other bytes":        {small, []byte("b configuration"), true},
+		"large, whole":       {large, large, false},
+		"large, cut off":     {large, large[:100], true},
+		"large, other bytes": {large, append([]byte("X"), large[1:]...), false}, // not looked for: doctor --deep does
+	} {
+		d := put(t, s, tc.blob)
+		path, err := s.blobPath(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, tc.file, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w, err := s.Create(t.Context(), d, int64(len(tc.blob)))
+		if rewrite := err == nil; rewrite != tc.rewrite || !rewrite && !errdefs.IsAlreadyExists(err) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err == nil {
+			w.Discard(errUnfinished)
+		}
+		if err := s.Delete(d); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -20,7 +20,7 @@ func (l *loader) ociEntry(ctx context.Context, d ocispec.Descriptor, wish []ocis
 		}
 		return entry{desc: desc}, l.checkWish(config.Platform, wish)
 	}
-	all, err := l.presentIn(d, 0)
+	all, err := l.presentIn(d, 0, digests{})
 	if err != nil {
 		return entry{}, err
 	}
@@ -50,7 +50,8 @@ func (l *loader) ociEntry(ctx context.Context, d ocispec.Descriptor, wish []ocis
 	return e, l.keepIndex(ctx, &e, d)
 }
 
-// holds says whether the archive, or the store, has all of an image. What is wrong with it is told when it is taken.
+// holds says whether something is an image of which the archive, or the store, has all. What is wrong with one is told when it
+// is taken.
 func (l *loader) holds(d ocispec.Descriptor) bool {
 	raw, err := l.blob(d)
 	if err != nil {
@@ -60,8 +61,12 @@ func (l *loader) holds(d ocispec.Descriptor) bool {
 	if err != nil {
 		return true
 	}
-	if _, err := l.blob(m.Config); err != nil {
+	config, err := l.blob(m.Config)
+	if err != nil {
 		return false
+	}
+	if _, err := parseConfig(config, len(m.Layers)); err != nil {
+		return false // It is something else, which has come with images.
 	}
 	for _, layer := range m.Layers {
 		name := l.resolve(blobName(layer.Digest))
@@ -79,8 +84,8 @@ func (l *loader) checkWish(has ocispec.Platform, wish []ocispec.Platform) error 
 	return checkPlatform("in the archive", has, &wish[0])
 }
 
-// presentIn lists an index's images that the archive holds.
-func (l *loader) presentIn(d ocispec.Descriptor, depth int) ([]ocispec.Descriptor, error) {
+// presentIn lists an index's images that the archive holds, each once.
+func (l *loader) presentIn(d ocispec.Descriptor, depth int, seen digests) ([]ocispec.Descriptor, error) {
 	if !isIndex(d.MediaType) || depth == 4 {
 		return nil, notAnImage(fmt.Sprintf("index.json has an entry of the media type %q", d.MediaType))
 	}
@@ -97,14 +102,15 @@ func (l *loader) presentIn(d ocispec.Descriptor, depth int) ([]ocispec.Descripto
 		if err := checkDescriptor(m); err != nil {
 			return nil, err
 		}
-		if _, ok := l.small[l.resolve(blobName(m.Digest))]; !ok || isStatement(m) || m.Platform != nil && m.Platform.OS == "unknown" {
+		if _, ok := l.small[l.resolve(blobName(m.Digest))]; !ok || seen.has(m.Digest) || isStatement(m) || m.Platform != nil && m.Platform.OS == "unknown" {
 			continue
 		}
+		seen.add(m.Digest)
 		switch {
 		case isManifest(m.MediaType):
 			present = append(present, m)
 		case isIndex(m.MediaType):
-			more, err := l.presentIn(m, depth+1)
+			more, err := l.presentIn(m, depth+1, seen)
 			if err != nil {
 				return nil, err
 			}

@@ -246,3 +246,32 @@ func moveManifest(t *testing.T, from, to *Shelf, ref string) {
 		t.Fatal(err)
 	}
 }
+
+// TestLoadNestedIndexes loads an index that names one with many names for the same image: it is taken once.
+func TestLoadNestedIndexes(t *testing.T) {
+	f := newFixture(t)
+	img := standardImage(t)
+	wide := func(d ocispec.Descriptor) []byte {
+		index := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex}
+		for range 500 {
+			index.Manifests = append(index.Manifests, d)
+		}
+		return asJSON(t, index)
+	}
+	top := img.manifest
+	for range 4 {
+		top = img.add(ocispec.MediaTypeImageIndex, wide(top))
+	}
+	entry := top
+	entry.Annotations = map[string]string{annotationImage: "docker.io/library/app:1"}
+	files := map[string]string{"index.json": string(asJSON(t, ocispec.Index{Manifests: []ocispec.Descriptor{entry}}))}
+	for d, raw := range img.blobs {
+		files[blobName(d)] = string(raw)
+	}
+	if _, err := f.Load(ctx, bytes.NewReader(plainLayer(t, files)), nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	if all, err := f.All(ctx, "app:1"); err != nil || len(all) != 1 {
+		t.Errorf("%v %v", err, all)
+	}
+}

@@ -42,7 +42,7 @@ func elf(code []byte) []byte {
 	le := binary.LittleEndian
 	b := make([]byte, headers, headers+len(code))
 	copy(b, "\x7fELF\x02\x01\x01")
-	le.PutUint16(b[16:], 2)    // ET_EXEC
+	le.PutUint16(b[16:], 2) // ET_EXEC
 	le.PutUint16(b[18:], elfMachine)
 	le.PutUint32(b[20:], 1)
 	le.PutUint64(b[24:], base+headers) // entry
