@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -140,6 +141,9 @@ func removeStepDir(dir string) error {
 		return nil
 	}
 	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) { // The step itself was faster than whoever swept after it.
+		return nil
+	}
 	if err != nil {
 		return err
 	}
