@@ -187,7 +187,7 @@ func TestCommands(t *testing.T) {
 		calls  string
 	}{
 		{args: "run --rm box true", code: 3, want: 3, out: "output", calls: "create  box true, wait abc removed, start attached abc"},
-		{args: "run --rm box big", code: 137, want: 137, out: "ended: no memory\noutput", calls: "create  box big, wait abc removed, start attached abc"},
+		{args: "run --rm box big", code: 137, want: 137, out: "outputended: no memory\n", calls: "create  box big, wait abc removed, start attached abc"},
 		{args: "run --name n box", out: "output", calls: "create n box , wait abc next-exit, start attached abc"},
 		{args: "run -d box sleep 1", out: "abc\n", calls: "create  box sleep 1, start abc"},
 		{

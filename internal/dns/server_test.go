@@ -230,11 +230,15 @@ func TestResolversFail(t *testing.T) {
 	if silent.count("example.") == 0 {
 		t.Error("the second resolver was not asked")
 	}
-	began = time.Now()
-	ask(t, conn, "again.example.", dnsmessage.TypeA)
-	if d := time.Since(began); d > hedgeAfter/2 {
-		t.Errorf("the ones that failed are asked first again: %v", d)
+	// A busy machine may answer so late that another one is asked as well, but not each time.
+	for i := range 5 {
+		name := fmt.Sprintf("again%d.example.", i)
+		ask(t, conn, name, dnsmessage.TypeA)
+		if silent.count(name) == 0 {
+			return
+		}
 	}
+	t.Error("the ones that failed are asked first again")
 }
 
 func TestNobodyAnswers(t *testing.T) {

@@ -146,17 +146,17 @@ func platformName(p *ocispec.Platform) string {
 
 // establish makes everything of the container that outlives this call, all or nothing.
 func (e *Engine) establish(ctx context.Context, c *container, with contents) (err error) {
+	d := c.def
+	if err := c.op.acquire(ctx); err != nil {
+		return err
+	}
+	defer c.op.release() // After the unwinding: who waits for the name looks when it is free.
 	var u undo.Stack
 	defer func() {
 		if failed := u.Unwind(ctx); failed != nil {
 			err = errors.Join(err, failed)
 		}
 	}()
-	d := c.def
-	if err := c.op.acquire(ctx); err != nil {
-		return err
-	}
-	defer c.op.release()
 	// From here on the image is in use.
 	c.unmade = true // Nobody else knows it.
 	if err := e.claim(ctx, d.Name, func() error { return e.index.add(c) }); err != nil {

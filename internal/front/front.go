@@ -28,6 +28,7 @@ type Command struct {
 	demux           demux
 	code            int
 	state           state
+	ending          string // what is to be told after the output
 }
 
 // state is what is known of a command.
@@ -133,6 +134,9 @@ func (c *Command) Finish(patience time.Duration) Result {
 		}
 	}
 	c.close()
+	if c.ending != "" {
+		put(c.demux.err, []byte(c.ending))
+	}
 	switch c.state {
 	case refused:
 		return Declined
@@ -212,6 +216,10 @@ func (c *Command) heed(packet string) {
 		}
 		c.ID = rest
 	case Warn:
+		if c.ID != "" { // It is about the end, and follows what the container has written.
+			c.ending += rest
+			return
+		}
 		put(c.demux.err, []byte(rest))
 	case Decline:
 		c.state = refused

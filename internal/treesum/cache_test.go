@@ -37,7 +37,7 @@ func reads(t *testing.T, c *Cache, dir string) int {
 }
 
 func TestCacheRemembers(t *testing.T) {
-	dir, store := t.TempDir(), t.TempDir()
+	dir, store := diskDir(t), t.TempDir()
 	plant(t, dir, "a=A", "d/b=B", "d/c=C", "l -> a")
 	age()
 	c, err := Open(store)

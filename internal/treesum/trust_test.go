@@ -133,7 +133,7 @@ func TestStoresAfterTheScan(t *testing.T) {
 // TestOpenForWriting asks what is remembered of a file that somebody is writing: its times may be those of a write that has begun,
 // and whose data are not there yet.
 func TestOpenForWriting(t *testing.T) {
-	dir := t.TempDir()
+	dir := diskDir(t)
 	at := filepath.Join(dir, "f")
 	w, err := os.Create(at)
 	if err != nil {
@@ -184,4 +184,18 @@ func TestForeignFileSystem(t *testing.T) {
 	if foreign.trustOf(-1) != untold || foreign.bare() != untold || memory.trustOf(-1) != untold || memory.bare() != told || distant.trustOf(-1) != aged {
 		t.Error("a file system is trusted that is not to be")
 	}
+}
+
+// diskDir is a directory of files that can be remembered, as those of a file system in memory cannot.
+func diskDir(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	if classes[st.Type] != disk {
+		t.Skip("skip: TMPDIR is on a file system whose files are read each time")
+	}
+	return dir
 }
