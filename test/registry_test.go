@@ -317,7 +317,7 @@ func TestLyingConfiguration(t *testing.T) {
 	s.pushAs(t, "app", "1", layers, []digest.Digest{right, wrong})
 	m.serve(at5000, s)
 	m.daemon = m.host.StartDaemon()
-	m.refused(1, []string{"error:", wrong.String(), "is corrupt", "cause:", "its content has digest " + digest.FromBytes(layers[1]).String()},
+	m.refused(1, []string{"error:", wrong.String(), "is corrupt: its content has digest " + digest.FromBytes(layers[1]).String()},
 		"pull", "-q", at5000+"/app:1")
 	m.nothingHalfMade()
 }
