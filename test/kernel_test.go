@@ -21,19 +21,25 @@ func TestOtherKernel(t *testing.T) {
 	}
 	m := testbed.Machine{Disk: disk, Modules: []string{"overlay", "veth", "bridge", "quota_v2"}}
 	out := m.Run(t, "archive="+testbed.Busybox.MustArchive(t)+"\n"+otherKernel)
+	printed(t, out, map[string]string{
+		"rules": "no tables of the family inet", "version": "2", "hello": "hello", "memory.max": "67108864", "cpu.max": "50000 100000", "pids.max": "50",
+		"updated": "83886080", "frozen": "paused 1", "thawed": "running 0", "forks": "refused", "oom": "137 true", "why": "out of memory",
+		"device": "ok", "other device": "refused", "stats": "1 80MiB", "built": "built", "full": "refused", "quota": "kept", "gone": "",
+	})
+}
+
+// printed compares what a machine's script has printed, lines of name=value, with what it should have.
+func printed(t *testing.T, out string, want map[string]string) {
+	t.Helper()
 	got := map[string]string{}
 	for line := range strings.Lines(out) {
 		if k, v, ok := strings.Cut(strings.TrimSpace(line), "="); ok {
 			got[k] = v
 		}
 	}
-	for k, want := range map[string]string{
-		"rules": "no tables of the family inet", "version": "2", "hello": "hello", "memory.max": "67108864", "cpu.max": "50000 100000", "pids.max": "50",
-		"updated": "83886080", "frozen": "paused 1", "thawed": "running 0", "forks": "refused", "oom": "137 true", "why": "out of memory",
-		"device": "ok", "other device": "refused", "stats": "1 80MiB", "built": "built", "full": "refused", "quota": "kept", "gone": "",
-	} {
-		if got[k] != want {
-			t.Errorf("%s is %q, want %q", k, got[k], want)
+	for k, v := range want {
+		if got[k] != v {
+			t.Errorf("%s is %q, want %q", k, got[k], v)
 		}
 	}
 	if t.Failed() {

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kistdev/kist/internal/engine"
+	"github.com/kistdev/kist/internal/sys"
 )
 
 // Media types of taken-over connections; the second one since API 1.42.
@@ -145,18 +146,12 @@ func descriptor(conn net.Conn) (*os.File, error) {
 		}
 		return f, conn.Close()
 	}
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	near, far, err := sys.SocketPair()
 	if err != nil {
-		return nil, fmt.Errorf("socket pair: %w", err)
-	}
-	ours := os.NewFile(uintptr(fds[0]), "relay")
-	near, err := net.FileConn(ours)
-	_ = ours.Close()
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("socket pair: %w", err), unix.Close(fds[1]))
+		return nil, err
 	}
 	go relay(conn, near)
-	return os.NewFile(uintptr(fds[1]), "stream"), nil
+	return far, nil
 }
 
 // relay copies both ways until both directions have ended, passing half-closes on.

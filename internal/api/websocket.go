@@ -7,15 +7,14 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"sync"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/net/websocket"
-	"golang.org/x/sys/unix"
 
 	"github.com/kistdev/kist/internal/engine"
+	"github.com/kistdev/kist/internal/sys"
 )
 
 // containerAttachWS is attach for clients that speak WebSocket. What they get is never multiplexed. Versions before 1.42 take
@@ -47,15 +46,9 @@ func (h hijackable) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // lives. The other half is the stream.
 func webSocket(w http.ResponseWriter, r *request) func(tty bool) (engine.Stream, error) {
 	return func(bool) (engine.Stream, error) {
-		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		near, stream, err := sys.SocketPair()
 		if err != nil {
-			return engine.Stream{}, fmt.Errorf("socket pair: %w", err)
-		}
-		ours, stream := os.NewFile(uintptr(fds[0]), "websocket"), os.NewFile(uintptr(fds[1]), "stream")
-		near, err := net.FileConn(ours)
-		_ = ours.Close()
-		if err != nil {
-			return engine.Stream{}, errors.Join(fmt.Errorf("socket pair: %w", err), stream.Close())
+			return engine.Stream{}, err
 		}
 		if t, ok := w.(*tracker); ok {
 			t.began = true

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -217,12 +218,7 @@ func (j *job) defineInput(in edge) (result, error) {
 
 // describedByName says whether a source is an image, whose layers are known before they are here.
 func describedByName(src *pb.SourceOp) bool {
-	for _, scheme := range []string{"docker-image://", "oci-layout://"} {
-		if len(src.Identifier) > len(scheme) && src.Identifier[:len(scheme)] == scheme {
-			return true
-		}
-	}
-	return false
+	return strings.HasPrefix(src.Identifier, "docker-image://") || strings.HasPrefix(src.Identifier, "oci-layout://")
 }
 
 // stackOf is the identity of an image's layers, by its configuration.
@@ -259,11 +255,10 @@ func (j *job) definitionOf(s *step) (digest.Digest, []digest.Digest) {
 func (j *job) tellSpared(res *gwclient.Result) {
 	j.mu.Lock()
 	begun := make(map[*vertex]bool, len(j.order))
-	taken := false
 	for _, s := range j.order {
 		begun[s.v] = true
 	}
-	taken = len(j.definitions) > 0
+	taken := len(j.definitions) > 0
 	j.mu.Unlock()
 	if !taken {
 		return

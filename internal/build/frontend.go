@@ -98,7 +98,8 @@ func (g *gateway) frontendImage(ctx context.Context, source string) (*frontendIm
 
 // frontendContext is the named context that stands in for the image, if there is one.
 func (g *gateway) frontendContext(ctx context.Context, f *frontendImage) (*llb.State, error) {
-	if !slices.ContainsFunc(slices.Collect(maps.Keys(g.attrs)), func(k string) bool { return strings.HasPrefix(k, "context:") }) {
+	isContext := func(k string) bool { return strings.HasPrefix(k, "context:") }
+	if !slices.ContainsFunc(slices.Collect(maps.Keys(g.attrs)), isContext) {
 		return nil, nil //nolint:nilnil // There is none.
 	}
 	c, err := dockerui.NewClient(g)

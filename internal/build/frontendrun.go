@@ -6,18 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
 	gwclient "github.com/moby/buildkit/frontend/gateway/client"
 	bkerrdefs "github.com/moby/buildkit/solver/errdefs"
-	"golang.org/x/sys/unix"
 
 	"github.com/kistdev/kist/internal/bridge"
 	"github.com/kistdev/kist/internal/fault"
 	"github.com/kistdev/kist/internal/runstep"
+	"github.com/kistdev/kist/internal/sys"
 )
 
 // frontendGrace is how long a frontend may take to exit when it has returned its result, or closed its connection.
@@ -38,7 +37,7 @@ func (g *gateway) container(ctx context.Context, f *frontendImage) (*gwclient.Re
 	if err != nil {
 		return nil, fmt.Errorf("the frontend %s: %w", f.source, err)
 	}
-	conn, far, err := socketPair()
+	conn, far, err := sys.SocketPair()
 	if err != nil {
 		return nil, fmt.Errorf("connect to the frontend %s: %w", f.source, err)
 	}
@@ -59,21 +58,6 @@ func (g *gateway) container(ctx context.Context, f *frontendImage) (*gwclient.Re
 		t.end(nil) // What failed is a step, and tells it.
 	}
 	return res, err
-}
-
-// socketPair makes what is the frontend's standard input and output, and our side of it.
-func socketPair() (near net.Conn, far *os.File, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-	if err != nil {
-		return nil, nil, os.NewSyscallError("socketpair", err)
-	}
-	ours := os.NewFile(uintptr(fds[0]), "frontend")
-	far = os.NewFile(uintptr(fds[1]), "frontend")
-	near, err = net.FileConn(ours)
-	if err = errors.Join(err, ours.Close()); err != nil {
-		return nil, nil, errors.Join(err, far.Close())
-	}
-	return near, far, nil
 }
 
 // converse runs the container and serves it. The error is why it ended, nil for success.

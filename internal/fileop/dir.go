@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -210,7 +209,7 @@ func (p *dir) names() ([]string, error) {
 		if fd < 0 {
 			continue
 		}
-		some, err := readNames(fd)
+		some, err := sys.Names(fd)
 		if err != nil {
 			return nil, &fs.PathError{Op: "read", Path: p.path(), Err: err}
 		}
@@ -229,14 +228,4 @@ func (p *dir) names() ([]string, error) {
 		}
 	}
 	return list, nil
-}
-
-func readNames(fd int) ([]string, error) {
-	again, err := openDir(fd, ".")
-	if err != nil {
-		return nil, err
-	}
-	f := os.NewFile(uintptr(again), "directory")
-	defer f.Close()
-	return f.Readdirnames(-1)
 }

@@ -2,6 +2,7 @@ package image
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -9,29 +10,13 @@ import (
 
 // indexOf reads an index that is stored, or remembers it. It must not be changed.
 func (s *Store) indexOf(d ocispec.Descriptor) (*ocispec.Index, error) {
-	s.mu.Lock()
-	index := s.indexes[d.Digest]
-	s.mu.Unlock()
-	if index != nil {
-		return index, nil
-	}
-	raw, err := s.content.Bytes(d.Digest, manifestLimit)
-	if err != nil {
-		return nil, fmt.Errorf("read index: %w", err)
-	}
-	if index, err = parseIndex(raw); err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.indexes) >= keptRecords {
-		for k := range s.indexes { // Any one will do.
-			delete(s.indexes, k)
-			break
+	return s.indexes.get(d.Digest, func() (*ocispec.Index, error) {
+		raw, err := s.content.Bytes(d.Digest, manifestLimit)
+		if err != nil {
+			return nil, fmt.Errorf("read index: %w", err)
 		}
-	}
-	s.indexes[d.Digest] = index
-	return index, nil
+		return parseIndex(raw)
+	})
 }
 
 // isStatement says whether an index's manifest tells something about another one of it.
@@ -43,36 +28,13 @@ func about(d ocispec.Descriptor) digest.Digest { return digest.Digest(d.Annotati
 // statementsOf are the manifests in an entry's index that tell something about the entry's images, whether they are here or
 // not.
 func (s *Store) statementsOf(e entry) []ocispec.Descriptor {
-	if e.index.Digest == "" {
-		return nil
-	}
-	index, err := s.indexOf(e.index)
-	if err != nil {
-		return nil // An older version that opened the store did not keep it.
-	}
-	here := digests{}
-	for _, p := range e.parts() {
-		here.add(p.desc.Digest)
-	}
-	var list []ocispec.Descriptor
-	for _, d := range index.Manifests {
-		if isStatement(d) && here.has(about(d)) && checkDescriptor(d) == nil {
-			list = append(list, d)
-		}
-	}
-	return list
+	here := e.manifests()
+	return slices.DeleteFunc(s.children(e), func(d ocispec.Descriptor) bool { return !isStatement(d) || !here.has(about(d)) })
 }
 
 // wholeIndex says whether an entry stands for an index of which everything is here.
 func (s *Store) wholeIndex(e entry) bool {
-	if e.index.Digest == "" {
-		return false
-	}
-	here := digests{}
-	for _, p := range e.parts() {
-		here.add(p.desc.Digest)
-	}
-	list := s.children(e)
+	here, list := e.manifests(), s.children(e)
 	for _, d := range list {
 		if here.has(d.Digest) {
 			continue

@@ -89,11 +89,7 @@ func (l *loader) presentIn(d ocispec.Descriptor, depth int, seen digests) ([]oci
 	if !isIndex(d.MediaType) || depth == 4 {
 		return nil, notAnImage(fmt.Sprintf("index.json has an entry of the media type %q", d.MediaType))
 	}
-	raw, err := l.blob(d)
-	if err != nil {
-		return nil, err
-	}
-	index, err := parseIndex(raw)
+	_, index, err := l.index(d)
 	if err != nil {
 		return nil, err
 	}
@@ -120,14 +116,23 @@ func (l *loader) presentIn(d ocispec.Descriptor, depth int, seen digests) ([]oci
 	return present, nil
 }
 
+// index reads an index of the archive's.
+func (l *loader) index(d ocispec.Descriptor) (raw []byte, index *ocispec.Index, err error) {
+	if raw, err = l.blob(d); err != nil {
+		return nil, nil, err
+	}
+	index, err = parseIndex(raw)
+	return raw, index, err
+}
+
 // chooseAll picks the manifests for the platforms that are wanted; without a wish that is all of them.
 func chooseAll(all []ocispec.Descriptor, wish []ocispec.Platform) ([]ocispec.Descriptor, error) {
 	index := &ocispec.Index{Manifests: all}
-	if len(wish) == 0 && len(all) > 0 {
-		return all, nil
-	}
 	if len(wish) == 0 {
-		_, err := choose(index, nil)
+		if len(all) > 0 {
+			return all, nil
+		}
+		_, err := choose(index, nil) // It says what is missing.
 		return nil, err
 	}
 	var list []ocispec.Descriptor
@@ -146,11 +151,7 @@ func chooseAll(all []ocispec.Descriptor, wish []ocispec.Platform) ([]ocispec.Des
 // keepIndex stores an index, and what of it tells something about the images that are taken. Of an index of indexes that would
 // be none of theirs.
 func (l *loader) keepIndex(ctx context.Context, e *entry, d ocispec.Descriptor) error {
-	raw, err := l.blob(d)
-	if err != nil {
-		return err
-	}
-	index, err := parseIndex(raw)
+	raw, index, err := l.index(d)
 	if err != nil {
 		return err
 	}

@@ -89,7 +89,15 @@ func (s *Store) putStream(ctx context.Context, d ocispec.Descriptor, r io.Reader
 	if size == 0 {
 		size = -1
 	}
-	w, err := s.content.Create(ctx, d.Digest, size)
+	return s.put(ctx, d.Digest, size, func(w *content.Writer) error {
+		_, err := io.CopyBuffer(&ctxWriter{ctx, w}, r, make([]byte, 256<<10))
+		return err
+	})
+}
+
+// put has fill write a blob from its beginning, unless it is here. The size is -1 if it is not known.
+func (s *Store) put(ctx context.Context, d digest.Digest, size int64, fill func(*content.Writer) error) error {
+	w, err := s.content.Create(ctx, d, size)
 	if errdefs.IsAlreadyExists(err) {
 		return nil
 	}
@@ -102,7 +110,7 @@ func (s *Store) putStream(ctx context.Context, d ocispec.Descriptor, r io.Reader
 			return err
 		}
 	}
-	if _, err := io.CopyBuffer(&ctxWriter{ctx, w}, r, make([]byte, 256<<10)); err != nil {
+	if err := fill(w); err != nil {
 		return err
 	}
 	_, err = w.Commit()

@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/kistdev/kist/internal/content"
 	"github.com/kistdev/kist/internal/fault"
 	"github.com/kistdev/kist/internal/registry"
 )
@@ -108,24 +109,10 @@ func (p *pull) config(ctx context.Context, m *ocispec.Manifest) (*dockerspec.Doc
 
 // putBlob stores a small blob that is in memory.
 func (s *Store) putBlob(ctx context.Context, d ocispec.Descriptor, raw []byte) error {
-	w, err := s.content.Create(ctx, d.Digest, int64(len(raw)))
-	if errors.Is(err, errdefs.ErrAlreadyExists) {
-		return nil
-	}
-	if err != nil {
+	return s.put(ctx, d.Digest, int64(len(raw)), func(w *content.Writer) error {
+		_, err := w.Write(raw)
 		return err
-	}
-	defer w.Close()
-	if w.Offset() > 0 {
-		if err := w.Restart(); err != nil {
-			return err
-		}
-	}
-	if _, err := w.Write(raw); err != nil {
-		return err
-	}
-	_, err = w.Commit()
-	return err
+	})
 }
 
 // kindOf tells what a manifest is, by the registry's word and by its own. Schema 1 is refused.

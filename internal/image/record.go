@@ -17,7 +17,7 @@ import (
 const (
 	manifestLimit = 8 << 20
 	configLimit   = 8 << 20
-	keptRecords   = 512
+	keptBlobs     = 512
 )
 
 // record is one image as its blobs tell it. It is never changed.
@@ -38,26 +38,7 @@ func isIndex(mediaType string) bool {
 
 // record reads an image's manifest and configuration, or remembers them.
 func (s *Store) record(d ocispec.Descriptor) (*record, error) {
-	s.mu.Lock()
-	r := s.records[d.Digest]
-	s.mu.Unlock()
-	if r != nil {
-		return r, nil
-	}
-	r, err := s.readRecord(d)
-	if err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.records) >= keptRecords {
-		for k := range s.records { // Any one will do.
-			delete(s.records, k)
-			break
-		}
-	}
-	s.records[d.Digest] = r
-	return r, nil
+	return s.records.get(d.Digest, func() (*record, error) { return s.readRecord(d) })
 }
 
 func (s *Store) readRecord(d ocispec.Descriptor) (*record, error) {

@@ -29,6 +29,15 @@ func (e entry) has(id digest.Digest) bool {
 	return e.id == id || slices.ContainsFunc(e.others, func(p part) bool { return p.id == id })
 }
 
+// manifests are the digests of the images' manifests.
+func (e entry) manifests() digests {
+	set := digests{}
+	for _, p := range e.parts() {
+		set.add(p.desc.Digest)
+	}
+	return set
+}
+
 // alone is the entry as if it stood for one of its images only.
 func (e entry) alone(p part) entry {
 	if e.id != p.id {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"sync"
 
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/moby/moby/api/types/events"
@@ -61,9 +60,8 @@ type Store struct {
 	catalog catalog
 	trees   trees
 
-	mu      sync.Mutex // guards what follows
-	records map[digest.Digest]*record
-	indexes map[digest.Digest]*ocispec.Index
+	records memo[*record]
+	indexes memo[*ocispec.Index]
 }
 
 // Open opens the store and removes what an interrupted operation left.
@@ -80,7 +78,6 @@ func Open(o Options) (*Store, error) {
 	}
 	s := &Store{
 		content: blobs, layers: o.Layers, events: o.Events, client: client, inUse: o.InUse, keep: o.Keep,
-		records: map[digest.Digest]*record{}, indexes: map[digest.Digest]*ocispec.Index{},
 	}
 	if s.events == nil {
 		s.events = new(event.Bus)
@@ -233,13 +230,11 @@ func (s *Store) tidy(cause error, begun digests) {
 // markUsed adds the images of containers: one may have been made from an image while its last name went.
 func (s *Store) markUsed(set digests) {
 	users := s.inUse()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, r := range s.records {
+	s.records.each(func(r *record) {
 		if len(users[r.id]) > 0 {
 			r.mark(set)
 		}
-	}
+	})
 }
 
 // emit tells what happened to an image: actor is a name or an id.

@@ -72,7 +72,10 @@ func (v *versions) first() (string, error) {
 func (p place) first(name string) (string, error) {
 	var names []string
 	for _, fd := range []int{p.root, p.like} {
-		some, err := listNames(fd)
+		if fd < 0 {
+			continue
+		}
+		some, err := sys.Names(fd)
 		if err != nil {
 			return "", &os.PathError{Op: "read", Path: name, Err: err}
 		}
@@ -191,17 +194,4 @@ func (p place) close() {
 			unix.Close(fd)
 		}
 	}
-}
-
-func listNames(fd int) ([]string, error) {
-	if fd < 0 {
-		return nil, nil
-	}
-	again, err := openDir(fd, ".")
-	if err != nil {
-		return nil, err
-	}
-	f := os.NewFile(uintptr(again), "directory")
-	defer f.Close()
-	return f.Readdirnames(-1)
 }

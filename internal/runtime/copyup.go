@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kistdev/kist/internal/sys"
 )
 
 // copyUp fills a tmpfs, which is not attached yet, with what lies where it will be mounted. The child waits.
@@ -47,7 +49,7 @@ func (c copier) dir(from, to int) error {
 	if c.depth++; c.depth > maxDepth {
 		return unix.ELOOP
 	}
-	names, err := entries(from)
+	names, err := sys.Names(from)
 	if err != nil {
 		return err
 	}
@@ -57,16 +59,6 @@ func (c copier) dir(from, to int) error {
 		}
 	}
 	return nil
-}
-
-func entries(dir int) ([]string, error) {
-	fd, err := unix.Openat(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	f := os.NewFile(uintptr(fd), ".")
-	defer f.Close()
-	return f.Readdirnames(-1)
 }
 
 func (c copier) entry(from, to int, name string) error {

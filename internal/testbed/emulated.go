@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 )
@@ -42,11 +41,7 @@ func (e Emulated) Run(t testing.TB, script string) string {
 		"-kernel", filepath.Join(base, "kernel"), "-initrd", disk, "-append", "console=ttyAMA0 quiet loglevel=1 rdinit=/init panic=-1")
 	cmd.WaitDelay = time.Second
 	raw, err := cmd.CombinedOutput()
-	out := strings.ReplaceAll(string(raw), "\r\n", "\n")
-	if !strings.Contains(out, machineDone) {
-		t.Fatalf("the machine's script did not end well (%v):\n%s", err, out)
-	}
-	return out
+	return scriptOutput(t, raw, err)
 }
 
 // initramfs is the base's with the programs and the script: the kernel unpacks archives that stand one behind another.

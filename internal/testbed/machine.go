@@ -71,14 +71,22 @@ func (m Machine) Measure(t testing.TB, script string) (out string, memory int64)
 	cmd.Env = append(os.Environ(), "TMPDIR=/dev/shm") // Its memory is a file, which it deletes at once.
 	cmd.WaitDelay = time.Second
 	raw, err := cmd.CombinedOutput()
-	out = strings.ReplaceAll(string(raw), "\r\n", "\n")
-	if !strings.Contains(out, machineDone) {
-		t.Fatalf("the machine's script did not end well (%v):\n%s", err, out)
-	}
+	out = scriptOutput(t, raw, err)
 	if u, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
 		memory = u.Maxrss << 10
 	}
 	return out, memory
+}
+
+// scriptOutput is what a machine has printed until it was switched off, with the lines' ends of a file. A script that did not come
+// to its end fails the test.
+func scriptOutput(t testing.TB, raw []byte, err error) string {
+	t.Helper()
+	out := strings.ReplaceAll(string(raw), "\r\n", "\n")
+	if !strings.Contains(out, machineDone) {
+		t.Fatalf("the machine's script did not end well (%v):\n%s", err, out)
+	}
+	return out
 }
 
 const machineModules = "KIST_TESTBED_MODULES"
