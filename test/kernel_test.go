@@ -54,7 +54,12 @@ export KIST_DATA_ROOT=/mnt/data KIST_EXEC_ROOT=/run/kist image=kist.test/busybox
 echo "rules=$(kistd 2>&1 | grep -o 'no tables of the family inet' | head -1)"
 kistd --bridge=none >/run/kistd.log 2>&1 &
 daemon=$!
-until kist version >/dev/null 2>&1; do sleep 0.1; done
+n=0
+until kist --no-autostart version >/dev/null 2>&1; do
+  n=$((n + 1))
+  kill -0 $daemon && [ $n -lt 600 ] || { cat /run/kistd.log; exit 1; }
+  sleep 0.1
+done
 kist load -q -i $archive >/dev/null
 echo "version=$(kist info -f '{{.CgroupVersion}}')"
 echo "hello=$(kist run --rm --network none $image echo hello)"

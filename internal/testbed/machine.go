@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -96,7 +97,9 @@ func machineMain() {
 	err := machineBoot()
 	if err == nil {
 		cmd := exec.Command("/bin/sh", os.Getenv(machineScript))
-		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stdout
+		out := struct{ io.Writer }{os.Stdout} // A pipe before the console: commands shall not take it for somebody's terminal.
+		cmd.Stdout, cmd.Stderr = out, out
+		cmd.WaitDelay = time.Second // What the script has left behind may hold the pipe.
 		err = cmd.Run()
 	}
 	if err != nil {
