@@ -1,7 +1,6 @@
 package api
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -24,7 +23,7 @@ import (
 
 // classicSession unpacks the body, and makes the client's side of the build of it. sent is what is to be removed behind it.
 func (s *Server) classicSession(r *request, b *classicBuild) (_ build.Session, sent string, err error) {
-	place := &build.Place{Name: "classic-" + strings.ToLower(rand.Text()), Auth: b.auth, Dirs: map[string]string{}}
+	place := &build.Place{Auth: b.auth, Dirs: map[string]string{}}
 	if b.remote != "" && b.remote != "client-session" {
 		return place, "", nil
 	}

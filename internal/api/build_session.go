@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -44,7 +43,7 @@ type kistSession struct {
 func (s *Server) kistSession(req *buildmsg.Request, attrs map[string]string, out *buildStream) (_ build.Session, release func(), err error) {
 	k := &kistSession{
 		Place: &build.Place{
-			Name: "kist-" + strings.ToLower(rand.Text()), Dirs: map[string]string{}, Secrets: req.Secrets,
+			Dirs: map[string]string{}, Secrets: req.Secrets,
 			Agents: map[string]string{}, Outputs: map[int]string{}, Stores: map[string]string{},
 		},
 		s: s, req: req, out: out, far: map[string]bool{}, received: map[string]string{},

@@ -7,6 +7,9 @@
 // first, side by side; then its key is computed of the operation and of what its inputs are; then the cache is asked for
 // the key; and only then it runs. What a frontend returns is exported: as an image, a tar or files.
 //
+// The frontend is a function of its options and of what it is answered. Its questions are kept with the graphs that it made: while the
+// answers stay the same, the next build of the same has the graphs without it (transcript).
+//
 // # Keys
 //
 // A result is a stack of layers, named by diff ids: digests of what they hold. What an operation stands on counts by
@@ -63,12 +66,14 @@ type Config struct {
 
 // Builder solves graphs. It is safe for concurrent use.
 type Builder struct {
-	cfg       Config
-	cache     *Cache
-	files     files
-	flights   flights
-	execSlots slots
-	fileSlots slots
+	cfg     Config
+	cache   *Cache
+	files   files
+	flights flights
+	// transcripts spare the frontend.
+	transcripts transcripts
+	execSlots   slots
+	fileSlots   slots
 
 	ctx    context.Context //nolint:containedctx // Ends with the builder, for what runs behind.
 	cancel context.CancelFunc

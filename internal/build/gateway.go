@@ -11,7 +11,6 @@ import (
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/client/llb/sourceresolver"
-	dockerfile "github.com/moby/buildkit/frontend/dockerfile/builder"
 	gwclient "github.com/moby/buildkit/frontend/gateway/client"
 	gwpb "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/moby/buildkit/solver/pb"
@@ -35,15 +34,19 @@ const maxDepth = 10
 
 // BuildOpts tells the frontend about its task and its builder.
 func (g *gateway) BuildOpts() gwclient.BuildOpts {
-	session := ""
-	if g.j.req.Session != nil {
-		session = g.j.req.Session.ID()
-	}
 	return gwclient.BuildOpts{
-		Opts: g.attrs, SessionID: session, Product: "kist",
+		Opts: g.attrs, SessionID: g.session(), Product: "kist",
 		Workers: []gwclient.WorkerInfo{{ID: "kist", Platforms: runstep.Platforms()}},
 		LLBCaps: pb.Caps.CapSet(pb.Caps.All()), Caps: gwpb.Caps.CapSet(gwpb.Caps.All()),
 	}
+}
+
+// session is the name of the client's side, empty if there is none.
+func (g *gateway) session() string {
+	if g.j.req.Session == nil {
+		return ""
+	}
+	return g.j.req.Session.ID()
 }
 
 // Inputs are the graphs that came with the request.
@@ -82,6 +85,11 @@ func (g *gateway) graph(ctx context.Context, req gwclient.SolveRequest) (*gwclie
 	if err != nil {
 		return nil, err
 	}
+	return g.loaded(ctx, req, e)
+}
+
+// loaded takes a graph, which ends in e, into this build.
+func (g *gateway) loaded(ctx context.Context, req gwclient.SolveRequest, e edge) (*gwclient.Result, error) {
 	if err := g.j.allowed(e.vertex); err != nil {
 		return nil, err
 	}
@@ -108,7 +116,7 @@ func (g *gateway) frontend(ctx context.Context, name string, attrs map[string]st
 	if attrs == nil {
 		attrs = map[string]string{}
 	}
-	run := dockerfile.Build
+	run := runDockerfile
 	switch name {
 	case "dockerfile.v0":
 	case "gateway.v0":

@@ -35,6 +35,7 @@ type job struct {
 	closers []func()
 	used    []digest.Digest
 	images  map[string]*resolved
+	asked   map[string]bool // questions about sources, by what progress calls them
 	imports []*imported
 	notes   []string
 	// frontend and attrs are those of the frontend that made the graphs.

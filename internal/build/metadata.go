@@ -21,8 +21,10 @@ func (j *job) metadata(ctx context.Context, op *pb.SourceOp, opt sourceresolver.
 	if name == "" {
 		name = "[internal] load metadata for " + op.Identifier
 	}
-	t := j.progress.internal(name)
-	defer func() { t.end(err) }()
+	if j.firstTime(name) {
+		t := j.progress.internal(name)
+		defer func() { t.end(err) }()
+	}
 	scheme, rest, _ := strings.Cut(op.Identifier, "://")
 	switch scheme {
 	case "docker-image":
@@ -59,6 +61,20 @@ func (j *job) metadata(ctx context.Context, op *pb.SourceOp, opt sourceresolver.
 	}
 	// Nothing is known before it is fetched.
 	return &sourceresolver.MetaResponse{Op: op}, nil
+}
+
+// firstTime says whether a question is new to this build. What is asked again is known, and need not be shown again.
+func (j *job) firstTime(question string) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.asked[question] {
+		return false
+	}
+	if j.asked == nil {
+		j.asked = map[string]bool{}
+	}
+	j.asked[question] = true
+	return true
 }
 
 func (j *job) imageMetadata(ctx context.Context, op *pb.SourceOp, ref string, opt *sourceresolver.ResolveImageOpt) (*sourceresolver.MetaResponse, error) {

@@ -20,8 +20,6 @@ import (
 // Place is the session of a client on this machine: directories are used as they lie, files are written where they shall
 // be. All paths are absolute.
 type Place struct {
-	// Name identifies the session.
-	Name string
 	// Dirs are directories by the names that frontends know: "context", "dockerfile", and those of named contexts.
 	Dirs map[string]string
 	// Secrets are values by id.
@@ -44,8 +42,11 @@ type Owner struct{ UID, GID int }
 
 var _ Session = (*Place)(nil)
 
-// ID names the session.
-func (p *Place) ID() string { return p.Name }
+// placeID is every Place's name.
+const placeID = "place"
+
+// ID is the same for all: a frontend that is told the same of the same directories makes the same graph, name by name.
+func (p *Place) ID() string { return placeID }
 
 // Local gives the directory itself.
 func (p *Place) Local(_ context.Context, name string, _ LocalOptions) (*LocalDir, error) {

@@ -221,7 +221,7 @@ func (w *world) Unchanged(context.Context, treesum.Selection, fileop.Source) (bo
 // session is a client that has a context.
 type session struct{ w *world }
 
-func (s session) ID() string { return "test" }
+func (s session) ID() string { return placeID }
 
 func (s session) Local(_ context.Context, name string, _ LocalOptions) (*LocalDir, error) {
 	return &LocalDir{Dir: s.w.dir, Key: name, InPlace: true}, nil
