@@ -82,10 +82,11 @@ func (b *builders) rows(context string, flags ...string) []*row {
 }
 
 // buildx is the build by Docker through its buildx plug-in, where that was built.
-func (b *builders) buildx(context string) []*row {
+func (b *builders) buildx(context string, flags ...string) []*row {
 	for i, p := range b.list {
 		if strings.HasPrefix(b.name[i], "docker") && testbed.Tool("docker-buildx") != "" {
-			return []*row{{name: "docker buildx build", run: p.runner("buildx", "build", "-q", "-t", "bench", context)}}
+			args := append([]string{"buildx", "build", "-q", "-t", "bench"}, flags...)
+			return []*row{{name: "docker buildx build", run: p.runner(append(args, context)...)}}
 		}
 	}
 	return nil
@@ -223,7 +224,9 @@ func TestBuildInstall(t *testing.T) {
 	}
 	const install = "echo 'deb [trusted=yes] file:/debs ./' > /etc/apt/sources.list && rm -rf /etc/apt/sources.list.d && " +
 		"apt-get update && apt-get install -y --no-install-recommends python3"
-	rows := append(b.rows(b.context("install", "FROM debs\nRUN "+install+"\n"), "--no-cache"), b.chroot("debs", install))
+	context := b.context("install", "FROM debs\nRUN "+install+"\n")
+	rows := append(b.rows(context, "--no-cache"), b.buildx(context, "--no-cache")...)
+	rows = append(rows, b.chroot("debs", install))
 	race(5, rows)
 	report(t, "build: apt-get install python3 from a local package cache, no cache", rows)
 	b.memory()
