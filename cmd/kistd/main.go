@@ -13,6 +13,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"syscall"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/spf13/pflag"
@@ -130,12 +131,22 @@ func claim(c *config) (release func(), err error) {
 	return release, nil
 }
 
+// handover is how long a daemon waits for another one, which may be about to end, or to find that it cannot start.
+const handover = 2 * time.Second
+
+// lock takes the file for this process. If another one keeps it, the error is EWOULDBLOCK.
 func lock(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	for end := time.Now().Add(handover); ; time.Sleep(handover / 100) {
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if !errors.Is(err, syscall.EWOULDBLOCK) || time.Now().After(end) {
+			break
+		}
+	}
+	if err != nil {
 		_ = f.Close()
 		return nil, err
 	}
