@@ -14,6 +14,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/kistdev/kist/internal/sys"
 )
 
 const ingestDir = "ingest"
@@ -22,10 +24,11 @@ const ingestDir = "ingest"
 type Store struct {
 	dir string
 
-	mu      sync.Mutex // guards what follows, and stands still during Sweep
-	leased  map[digest.Digest]int
-	writing map[digest.Digest]chan struct{} // closed when the writer of that blob is done
-	unsafe  map[digest.Digest]struct{}      // blobs that the disk may not have yet
+	writing sys.Turns[digest.Digest] // each blob has one writer at a time
+
+	mu     sync.Mutex // guards what follows, and stands still during Sweep
+	leased map[digest.Digest]int
+	unsafe map[digest.Digest]struct{} // blobs that the disk may not have yet
 
 	indexMu sync.Mutex // allows one writer of index.json at a time
 	syncMu  sync.Mutex // allows one Sync at a time: each is to return when all that was unsafe is safe
@@ -39,7 +42,7 @@ func Open(dir string) (*Store, error) {
 			return nil, fmt.Errorf("create content store: %w", err)
 		}
 	}
-	s := &Store{dir: dir, leased: map[digest.Digest]int{}, writing: map[digest.Digest]chan struct{}{}, unsafe: map[digest.Digest]struct{}{}}
+	s := &Store{dir: dir, leased: map[digest.Digest]int{}, unsafe: map[digest.Digest]struct{}{}}
 	if err := s.createLayout(); err != nil {
 		return nil, err
 	}

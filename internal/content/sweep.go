@@ -130,9 +130,11 @@ func (s *Store) dropOlder(than time.Time, which func(digest.Digest) bool) (int64
 		if !ok || fi.ModTime().After(than) || !which(d) {
 			return nil
 		}
-		if _, busy := s.writing[d]; busy {
+		release, free := s.writing.Try(d)
+		if !free {
 			return nil
 		}
+		defer release()
 		won += fi.Size()
 		return os.Remove(filepath.Join(s.dir, ingestDir, fi.Name()))
 	})

@@ -46,7 +46,7 @@ func (s *Store) Create(ctx context.Context, d digest.Digest, size int64) (*Write
 	if err != nil {
 		return nil, err
 	}
-	release, err := s.enter(ctx, d)
+	release, err := s.writing.Take(ctx, d)
 	if err != nil {
 		return nil, err
 	}
@@ -57,31 +57,6 @@ func (s *Store) Create(ctx context.Context, d digest.Digest, size int64) (*Write
 	}
 	w.release = release
 	return w, nil
-}
-
-// enter makes the caller the only writer of d.
-func (s *Store) enter(ctx context.Context, d digest.Digest) (release func(), err error) {
-	for {
-		s.mu.Lock()
-		other, busy := s.writing[d]
-		if !busy {
-			mine := make(chan struct{})
-			s.writing[d] = mine
-			s.mu.Unlock()
-			return func() {
-				s.mu.Lock()
-				defer s.mu.Unlock()
-				delete(s.writing, d)
-				close(mine)
-			}, nil
-		}
-		s.mu.Unlock()
-		select {
-		case <-other:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
 }
 
 func (s *Store) resume(d digest.Digest, size int64, final string) (*Writer, error) {

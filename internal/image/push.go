@@ -220,6 +220,13 @@ func (p *push) blobs(ctx context.Context, m *ocispec.Manifest) error {
 
 func (p *push) blob(ctx context.Context, d ocispec.Descriptor, report Reporter) error {
 	id := short(d.Digest)
+	// Another push may be bringing it to the same place. Twice is once too often, and some registries lose it for a moment when it
+	// comes while they have it: they write down anew where it is.
+	release, err := p.s.sending.Take(ctx, repository(p.name)+"@"+d.Digest.String())
+	if err != nil {
+		return err
+	}
+	defer release()
 	there, err := p.repo.Exists(ctx, d.Digest)
 	if err != nil {
 		return err

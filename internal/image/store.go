@@ -17,6 +17,7 @@ import (
 	"github.com/kistdev/kist/internal/event"
 	"github.com/kistdev/kist/internal/layer"
 	"github.com/kistdev/kist/internal/registry"
+	"github.com/kistdev/kist/internal/sys"
 )
 
 // Image is one image for one platform, resolved. It is shared: it must not be changed.
@@ -59,6 +60,7 @@ type Store struct {
 	keep    func() []digest.Digest
 	catalog catalog
 	trees   trees
+	sending sys.Turns[string] // a blob is sent to a repository by one push at a time
 
 	records memo[*record]
 	indexes memo[*ocispec.Index]
