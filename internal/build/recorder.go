@@ -10,38 +10,11 @@ import (
 	"sync"
 
 	"github.com/moby/buildkit/client/llb/sourceresolver"
-	dockerfile "github.com/moby/buildkit/frontend/dockerfile/builder"
 	gwclient "github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/opencontainers/go-digest"
 	fstypes "github.com/tonistiigi/fsutil/types"
 )
-
-// runDockerfile runs the Dockerfile frontend, unless it has done the same before.
-func runDockerfile(ctx context.Context, client gwclient.Client) (*gwclient.Result, error) {
-	g, ok := client.(*gateway)
-	if !ok || len(g.inputs) > 0 || g.session() != placeID { // Other sessions' names are in their graphs, and do not come again.
-		return dockerfile.Build(ctx, client)
-	}
-	key, err := g.task()
-	if err != nil {
-		return nil, err
-	}
-	if t := g.j.b.transcripts.get(key); t != nil {
-		if res, err := t.replay(ctx, g); err == nil {
-			return res, nil
-		}
-	}
-	r := &recorder{gateway: g} // What it asks again has been answered in this build, and is shown once.
-	res, err := dockerfile.Build(ctx, r)
-	if err != nil {
-		return nil, err
-	}
-	if t := r.transcript(res); t != nil {
-		g.j.b.transcripts.put(key, t)
-	}
-	return unrecorded(res), nil
-}
 
 // recorder is the gateway for a frontend whose questions are written down.
 type recorder struct {
@@ -201,12 +174,12 @@ func (r *recorder) transcript(res *gwclient.Result) *transcript {
 		return nil
 	}
 	t := r.t
-	t.ref, t.metadata = none, maps.Clone(res.Metadata)
+	t.ref, t.metadata = noGraph, maps.Clone(res.Metadata)
 	number := func(ref gwclient.Reference) (int, bool) {
 		if f, ok := ref.(*recordedRef); ok && f.local == nil {
 			return f.graph, true
 		}
-		return none, false
+		return noGraph, false
 	}
 	if res.Ref != nil {
 		n, ok := number(res.Ref)

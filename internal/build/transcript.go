@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/moby/buildkit/client/llb/sourceresolver"
+	dockerfile "github.com/moby/buildkit/frontend/dockerfile/builder"
 	gwclient "github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -22,6 +23,32 @@ import (
 // A frontend is a function: of its options, and of what the gateway answers it. So its questions and answers are kept, with
 // what it made of them. The next build with the same options asks the same questions; while the answers are the same, the
 // graphs are the same, and neither frontend nor decoder has to run.
+
+// runDockerfile runs the Dockerfile frontend, unless it has done the same before.
+func runDockerfile(ctx context.Context, client gwclient.Client) (*gwclient.Result, error) {
+	g, ok := client.(*gateway)
+	if !ok || len(g.inputs) > 0 || g.session() != placeID { // Other sessions' names are in their graphs, and do not come again.
+		return dockerfile.Build(ctx, client)
+	}
+	key, err := g.task()
+	if err != nil {
+		return nil, err
+	}
+	if t := g.j.b.transcripts.get(key); t != nil {
+		if res, err := t.replay(ctx, g); err == nil {
+			return res, nil
+		}
+	}
+	r := &recorder{gateway: g} // What it asks again has been answered in this build, and is shown once.
+	res, err := dockerfile.Build(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if t := r.transcript(res); t != nil {
+		g.j.b.transcripts.put(key, t)
+	}
+	return unrecorded(res), nil
+}
 
 // transcript is one run of the Dockerfile frontend. It does not change.
 type transcript struct {
@@ -35,8 +62,8 @@ type transcript struct {
 	metadata map[string][]byte
 }
 
-// none is the number of no graph.
-const none = -1
+// noGraph stands for a result without a graph.
+const noGraph = -1
 
 // localAnswer is a directory of the client, and what was read there. A file that was missing has no data.
 type localAnswer struct {
@@ -115,7 +142,7 @@ func (t *transcript) result(ctx context.Context, g *gateway) (*gwclient.Result, 
 		}
 	}
 	res := &gwclient.Result{Metadata: maps.Clone(t.metadata)}
-	if t.ref != none {
+	if t.ref != noGraph {
 		res.Ref = refs[t.ref]
 	}
 	for key, n := range t.refs {
