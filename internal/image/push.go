@@ -106,6 +106,7 @@ func (s *Store) pushOne(ctx context.Context, repo *registry.Repository, e entry,
 	return s.finishPush(e, out, tag, o.Report)
 }
 
+// pushAll sends blobs first: a registry refuses a manifest that names what it does not have.
 func (s *Store) pushAll(ctx context.Context, repo *registry.Repository, out *assembly, name, tag string, report Reporter) error {
 	p := &push{s: s, repo: repo, name: name, report: report}
 	for _, r := range out.images {
@@ -124,12 +125,12 @@ func (s *Store) pushAll(ctx context.Context, repo *registry.Repository, out *ass
 	}
 	if isIndex(out.top.MediaType) {
 		for _, r := range out.images {
-			if err := s.putManifestAt(ctx, repo, r.desc.Digest.String(), r.desc); err != nil {
+			if err := p.manifest(ctx, r.desc); err != nil {
 				return err
 			}
 		}
 		for _, d := range out.statements {
-			if err := s.putManifestAt(ctx, repo, d.Digest.String(), d); err != nil {
+			if err := p.manifest(ctx, d); err != nil {
 				return err
 			}
 		}
@@ -220,9 +221,7 @@ func (p *push) blobs(ctx context.Context, m *ocispec.Manifest) error {
 
 func (p *push) blob(ctx context.Context, d ocispec.Descriptor, report Reporter) error {
 	id := short(d.Digest)
-	// Another push may be bringing it to the same place. Twice is once too often, and some registries lose it for a moment when it
-	// comes while they have it: they write down anew where it is.
-	release, err := p.s.sending.Take(ctx, repository(p.name)+"@"+d.Digest.String())
+	release, err := p.turn(ctx, d.Digest)
 	if err != nil {
 		return err
 	}
@@ -260,6 +259,25 @@ func (p *push) blob(ctx context.Context, d ocispec.Descriptor, report Reporter) 
 	}
 	report.status(id, "Pushed")
 	return nil
+}
+
+// turn waits for another push that is bringing the same to the same place. Twice is once too often; and some registries lose what
+// comes again for a moment, as they write down anew where it is.
+func (p *push) turn(ctx context.Context, d digest.Digest) (release func(), err error) {
+	return p.s.sending.Take(ctx, repository(p.name)+"@"+d.String())
+}
+
+// manifest sends a manifest that an index is going to name.
+func (p *push) manifest(ctx context.Context, d ocispec.Descriptor) error {
+	release, err := p.turn(ctx, d.Digest)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if there, err := p.repo.HasManifest(ctx, d.Digest); err != nil || there {
+		return err
+	}
+	return p.s.putManifestAt(ctx, p.repo, d.Digest.String(), d)
 }
 
 func (p *push) upload(ctx context.Context, d ocispec.Descriptor, report Reporter) error {

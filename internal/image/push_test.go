@@ -9,30 +9,36 @@ import (
 	"time"
 )
 
-// TestPushesSideBySide: pushes of several tags of one image, as composed projects do them, send each blob once. Docker's
-// registry writes anew where a blob is when it comes again, and meanwhile refuses manifests that name it.
+// TestPushesSideBySide: pushes of several tags of one image, as composed projects do them, send each blob and each manifest that
+// their index names once. Docker's registry writes anew where something is when it comes again, and meanwhile refuses what names it.
 func TestPushesSideBySide(t *testing.T) {
 	srv, f := newServer(t), newFixture(t)
-	f.commit(t, srv.host+"/app:0", "", nil, map[string]string{"a": noise(t, 100_000)})
+	o := f.twoLayers(t)
+	o.Index, o.Names = true, nil
+	o.Images[0].Attestations = []Attestation{{PredicateType: "https://slsa.dev/provenance/v0.2", Predicate: []byte(`{"a":1}`), Subjects: []string{"pkg:docker/x@1"}}}
+	for i := range 4 {
+		o.Names = append(o.Names, fmt.Sprintf("%s/app:%d", srv.host, i))
+	}
+	if _, err := f.Build(ctx, o); err != nil {
+		t.Fatal(err)
+	}
 	var mu sync.Mutex
 	sent := map[string]int{}
 	srv.handler = func(next http.Handler, w http.ResponseWriter, r *http.Request) {
-		if d := r.URL.Query().Get("digest"); d != "" && strings.Contains(r.URL.Path, "/blobs/uploads/") {
+		what := r.URL.Query().Get("digest")
+		if _, ref, ok := strings.Cut(r.URL.Path, "/manifests/"); ok && r.Method == http.MethodPut {
+			what = ref
+		}
+		if what != "" {
 			mu.Lock()
-			sent[d]++
+			sent[what]++
 			mu.Unlock()
 			time.Sleep(20 * time.Millisecond) // Another push has the time to ask whether it is there.
 		}
 		next.ServeHTTP(w, r)
 	}
 	var g sync.WaitGroup
-	for i := range 4 {
-		name := fmt.Sprintf("%s/app:%d", srv.host, i)
-		if i > 0 {
-			if err := f.Tag(ctx, srv.host+"/app:0", name); err != nil {
-				t.Fatal(err)
-			}
-		}
+	for _, name := range o.Names {
 		g.Go(func() {
 			if err := f.Push(ctx, name, PullOptions{}); err != nil {
 				t.Error(err)
@@ -40,8 +46,9 @@ func TestPushesSideBySide(t *testing.T) {
 		})
 	}
 	g.Wait()
-	if len(sent) != 2 {
-		t.Errorf("want a layer and a configuration, not %v", sent)
+	const all = 2 + 1 + 1 + 2 + 2 + 4 // layers, configuration, manifest; the statement, its configuration and manifest; tags
+	if len(sent) != all {
+		t.Errorf("%d things were sent, want %d: %v", len(sent), all, sent)
 	}
 	for d, n := range sent {
 		if n != 1 {

@@ -66,11 +66,12 @@ func (c *composition) push(ctx context.Context, named reference.Named, o *PushBu
 		if err := p.blobs(ctx, &r.manifest); err != nil {
 			return err
 		}
-		ref := d.Digest.String()
 		if d.Digest == c.built.Top.Digest {
-			ref = tag
+			err = c.s.putManifestAt(ctx, repo, tag, d)
+		} else {
+			err = p.manifest(ctx, d)
 		}
-		if err := c.s.putManifestAt(ctx, repo, ref, d); err != nil {
+		if err != nil {
 			return err
 		}
 	}

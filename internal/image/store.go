@@ -60,7 +60,7 @@ type Store struct {
 	keep    func() []digest.Digest
 	catalog catalog
 	trees   trees
-	sending sys.Turns[string] // a blob is sent to a repository by one push at a time
+	sending sys.Turns[string] // by one push at a time each thing is sent to a repository
 
 	records memo[*record]
 	indexes memo[*ocispec.Index]

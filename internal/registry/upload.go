@@ -19,9 +19,17 @@ const uploadChunk = 32 << 20
 
 // Exists says whether the repository has the blob.
 func (r *Repository) Exists(ctx context.Context, d digest.Digest) (bool, error) {
-	res, err := r.ask(ctx, r.origin(), request{
-		method: http.MethodHead, path: r.path("blobs/" + d.String()), scopes: r.pushScope(),
-	})
+	return r.exists(ctx, d, request{path: r.path("blobs/" + d.String())})
+}
+
+// HasManifest says whether the repository has the manifest or index.
+func (r *Repository) HasManifest(ctx context.Context, d digest.Digest) (bool, error) {
+	return r.exists(ctx, d, request{path: r.path("manifests/" + d.String()), header: acceptManifests()})
+}
+
+func (r *Repository) exists(ctx context.Context, d digest.Digest, q request) (bool, error) {
+	q.method, q.scopes = http.MethodHead, r.pushScope()
+	res, err := r.ask(ctx, r.origin(), q)
 	if errors.Is(err, errdefs.ErrNotFound) {
 		return false, nil
 	}
