@@ -46,7 +46,7 @@ func TestPushesSideBySide(t *testing.T) {
 		})
 	}
 	g.Wait()
-	const all = 2 + 1 + 1 + 2 + 2 + 4 // layers, configuration, manifest; the statement, its configuration and manifest; tags
+	const all = 3 + 1 + 1 + 3 + 4 // layers, configuration, manifest; the statement, its configuration and manifest; tags
 	if len(sent) != all {
 		t.Errorf("%d things were sent, want %d: %v", len(sent), all, sent)
 	}
