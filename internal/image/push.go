@@ -274,9 +274,9 @@ func (p *push) manifest(ctx context.Context, d ocispec.Descriptor) error {
 		return err
 	}
 	defer release()
-	if there, err := p.repo.HasManifest(ctx, d.Digest); err != nil || there {
-		return err
-	}
+	if there, err := p.repo.HasManifest(ctx, d.Digest); err == nil && there {
+		return nil
+	} // A registry that does not like the question may still take the manifest.
 	return p.s.putManifestAt(ctx, p.repo, d.Digest.String(), d)
 }
 
