@@ -168,9 +168,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w.open()
-	t.Cleanup(func() { // Last of all: the groups' parent.
-		w.ok(cgroup.Prune(w.config.CgroupParent))
-	})
+	t.Cleanup(w.prune) // Last of all.
 	t.Cleanup(func() {
 		for _, c := range w.engine.index.all() {
 			w.ok(w.engine.Remove(context.Background(), c.id, RemoveOptions{Force: true, Volumes: true}))
@@ -178,6 +176,27 @@ func newWorld(t *testing.T) *world {
 		w.close()
 	})
 	return w
+}
+
+// prune removes the groups' parent. The group of a container that has removed itself goes a moment after it.
+func (w *world) prune() {
+	w.Helper()
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		w.ok(cgroup.Prune(w.config.CgroupParent))
+		var left []string
+		for _, root := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/*"} {
+			found, err := filepath.Glob(root + w.config.CgroupParent)
+			w.ok(err)
+			left = append(left, found...)
+		}
+		if len(left) == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			w.Errorf("groups are left: %v", left)
+			return
+		}
+	}
 }
 
 // open starts the keeper's client and the engine, as the daemon does.
