@@ -140,7 +140,7 @@ func (b *Builder) newJob(ctx context.Context, r *Request, status Status) (*job, 
 	}
 	j := &job{
 		b: b, req: r, ref: r.Ref, began: time.Now(), hold: b.cfg.Layers.Hold(), steps: map[stepID]*step{}, seen: map[*vertex]bool{}, definitions: map[*vertex]*definition{},
-		images: map[string]*resolved{}, progress: newProgress(status),
+		images: map[string]*resolved{}, asked: map[string]bool{}, progress: newProgress(status),
 	}
 	j.ctx, j.cancel = context.WithCancelCause(ctx)
 	b.mu.Lock()

@@ -67,14 +67,9 @@ func (j *job) metadata(ctx context.Context, op *pb.SourceOp, opt sourceresolver.
 func (j *job) firstTime(question string) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.asked[question] {
-		return false
-	}
-	if j.asked == nil {
-		j.asked = map[string]bool{}
-	}
+	before := j.asked[question]
 	j.asked[question] = true
-	return true
+	return !before
 }
 
 func (j *job) imageMetadata(ctx context.Context, op *pb.SourceOp, ref string, opt *sourceresolver.ResolveImageOpt) (*sourceresolver.MetaResponse, error) {

@@ -39,46 +39,30 @@ func (r *recorder) spoil() {
 	r.silent = true
 }
 
-// Solve writes down the graph, or which directory is opened.
+// Solve writes down the graph, or which directory of the client is opened.
 func (r *recorder) Solve(ctx context.Context, req gwclient.SolveRequest) (*gwclient.Result, error) {
-	if req.Frontend != "" || req.Evaluate || len(req.FrontendInputs) > 0 {
-		r.spoil()
-		return r.gateway.Solve(ctx, req)
-	}
-	if loneLocal(req.Definition) {
-		return r.open(ctx, req)
-	}
-	if err := r.j.addImports(ctx, req.CacheImports); err != nil {
-		return nil, err
-	}
-	e, err := load(req.Definition)
-	if err != nil {
-		return nil, err
-	}
-	res, err := r.loaded(ctx, req, e)
-	if err != nil {
-		return nil, err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if res.Ref != nil {
-		res.Ref = &recordedRef{Reference: res.Ref, r: r, graph: len(r.t.graphs)}
-	}
-	r.t.graphs = append(r.t.graphs, graphAnswer{req, e})
-	return res, nil
-}
-
-// open writes down that a directory of the client is opened.
-func (r *recorder) open(ctx context.Context, req gwclient.SolveRequest) (*gwclient.Result, error) {
 	res, err := r.gateway.Solve(ctx, req)
-	if err != nil {
-		return nil, err
+	if err != nil || req.Frontend != "" || req.Evaluate || len(req.FrontendInputs) > 0 {
+		r.spoil()
+		return res, err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	local := &localAnswer{req: req}
-	r.t.locals = append(r.t.locals, local)
-	res.Ref = &recordedRef{Reference: res.Ref, r: r, local: local}
+	ref := &recordedRef{Reference: res.Ref, r: r}
+	if loneLocal(req.Definition) {
+		ref.local = &localAnswer{req: req}
+		r.t.locals = append(r.t.locals, ref.local)
+	} else {
+		a := graphAnswer{req: req}
+		if own, ok := res.Ref.(*Reference); ok { // The empty file system has none.
+			a.edge = own.edge
+		}
+		ref.graph = len(r.t.graphs)
+		r.t.graphs = append(r.t.graphs, a)
+	}
+	if res.Ref != nil {
+		res.Ref = ref
+	}
 	return res, nil
 }
 
@@ -106,12 +90,14 @@ func (r *recorder) Warn(ctx context.Context, d digest.Digest, msg string, opts g
 // ResolveImageConfig writes down what an image was.
 func (r *recorder) ResolveImageConfig(ctx context.Context, ref string, opt sourceresolver.Opt) (string, digest.Digest, []byte, error) {
 	named, d, config, err := r.gateway.ResolveImageConfig(ctx, ref, opt)
-	if err == nil {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.t.images = append(r.t.images, imageAnswer{ref, opt, named, d, config})
+	if err != nil {
+		r.spoil()
+		return named, d, config, err
 	}
-	return named, d, config, err
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.t.images = append(r.t.images, imageAnswer{ref, opt, named, d, config})
+	return named, d, config, nil
 }
 
 // What else can be asked is asked rarely, and answered with more than is worth keeping: such a frontend runs each time.
