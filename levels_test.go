@@ -12,7 +12,7 @@ import (
 
 // levels is the table of ARCHITECTURE.md: a package imports packages of lower levels only.
 var levels = map[string]int{
-	"undo": 0, "sys": 0, "event": 0, "db": 0, "fault": 0, "filter": 0, "typo": 0, "inflate": 0, "xz": 0, "relay": 0, "front": 0,
+	"undo": 0, "sys": 0, "event": 0, "db": 0, "fault": 0, "filter": 0, "typo": 0, "keyed": 0, "inflate": 0, "xz": 0, "relay": 0, "front": 0,
 	"chunk": 0, "access": 0,
 	"content": 1, "archive": 1, "registry": 1, "spec": 1, "logfile": 1, "seccomp": 1, "cgroup": 1, "client": 1, "dns": 1, "treesum": 1, "debian": 1, "cdi": 1, "scope": 1, "bridge": 1,
 	"buildmsg": 1, "bootmsg": 1, "movemsg": 1, "servemsg": 1,

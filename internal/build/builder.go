@@ -40,6 +40,7 @@ import (
 	"github.com/kistdev/kist/internal/fetch"
 	"github.com/kistdev/kist/internal/fileop"
 	"github.com/kistdev/kist/internal/image"
+	"github.com/kistdev/kist/internal/keyed"
 	"github.com/kistdev/kist/internal/layer"
 	"github.com/kistdev/kist/internal/treesum"
 )
@@ -70,8 +71,8 @@ type Builder struct {
 	cache   *Cache
 	files   files
 	flights flights
-	// transcripts spare the frontend.
-	transcripts transcripts
+	// transcripts are those of some of the last builds: they spare the frontend.
+	transcripts *keyed.Memo[taskKey, *transcript]
 	execSlots   slots
 	fileSlots   slots
 
@@ -96,7 +97,8 @@ func Open(_ context.Context, c Config) (*Builder, error) {
 func open(c Config, f files) *Builder {
 	b := &Builder{
 		cfg: c, cache: c.Cache, files: f, jobs: map[*job]bool{}, built: make(chan struct{}, 1),
-		execSlots: newSlots(max(8, 4*runtime.NumCPU())), fileSlots: newSlots(max(2, runtime.NumCPU())),
+		transcripts: keyed.NewMemo[taskKey, *transcript](maxTranscripts),
+		execSlots:   newSlots(max(8, 4*runtime.NumCPU())), fileSlots: newSlots(max(2, runtime.NumCPU())),
 	}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	b.collectBehind()

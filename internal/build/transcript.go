@@ -8,7 +8,6 @@ import (
 	"errors"
 	"io/fs"
 	"maps"
-	"sync"
 
 	"github.com/moby/buildkit/client/llb/sourceresolver"
 	dockerfile "github.com/moby/buildkit/frontend/dockerfile/builder"
@@ -34,7 +33,7 @@ func runDockerfile(ctx context.Context, client gwclient.Client) (*gwclient.Resul
 	if err != nil {
 		return nil, err
 	}
-	if t := g.j.b.transcripts.get(key); t != nil {
+	if t, ok := g.j.b.transcripts.Get(key); ok {
 		if res, err := t.replay(ctx, g); err == nil {
 			return res, nil
 		}
@@ -45,7 +44,7 @@ func runDockerfile(ctx context.Context, client gwclient.Client) (*gwclient.Resul
 		return nil, err
 	}
 	if t := r.transcript(res); t != nil {
-		g.j.b.transcripts.put(key, t)
+		g.j.b.transcripts.Put(key, t)
 	}
 	return unrecorded(res), nil
 }
@@ -178,35 +177,8 @@ func (q imageAnswer) again(ctx context.Context, g *gateway) error {
 // taskKey tells what a frontend was told from other tasks.
 type taskKey [sha256.Size]byte
 
-// transcripts are those of some of the last builds.
-type transcripts struct {
-	mu   sync.Mutex // guards kept
-	kept map[taskKey]*transcript
-}
-
 // maxTranscripts bounds how many are kept; each has the size of its Dockerfile and its graph.
 const maxTranscripts = 16
-
-func (t *transcripts) get(k taskKey) *transcript {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.kept[k]
-}
-
-func (t *transcripts) put(k taskKey, one *transcript) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.kept == nil {
-		t.kept = map[taskKey]*transcript{}
-	}
-	if _, ok := t.kept[k]; !ok && len(t.kept) >= maxTranscripts {
-		for other := range t.kept { // Any one will do.
-			delete(t.kept, other)
-			break
-		}
-	}
-	t.kept[k] = one
-}
 
 // task is the key of what the frontend is told.
 func (g *gateway) task() (k taskKey, err error) {

@@ -15,7 +15,7 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/kistdev/kist/internal/sys"
+	"github.com/kistdev/kist/internal/keyed"
 )
 
 const ingestDir = "ingest"
@@ -24,7 +24,7 @@ const ingestDir = "ingest"
 type Store struct {
 	dir string
 
-	writing sys.Turns[digest.Digest] // each blob has one writer at a time
+	writing keyed.Turns[digest.Digest] // each blob has one writer at a time
 
 	mu     sync.Mutex // guards what follows, and stands still during Sweep
 	leased map[digest.Digest]int

@@ -10,7 +10,7 @@ import (
 
 // indexOf reads an index that is stored, or remembers it. It must not be changed.
 func (s *Store) indexOf(d ocispec.Descriptor) (*ocispec.Index, error) {
-	return s.indexes.get(d.Digest, func() (*ocispec.Index, error) {
+	return s.indexes.Read(d.Digest, func() (*ocispec.Index, error) {
 		raw, err := s.content.Bytes(d.Digest, manifestLimit)
 		if err != nil {
 			return nil, fmt.Errorf("read index: %w", err)

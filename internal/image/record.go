@@ -38,7 +38,7 @@ func isIndex(mediaType string) bool {
 
 // record reads an image's manifest and configuration, or remembers them.
 func (s *Store) record(d ocispec.Descriptor) (*record, error) {
-	return s.records.get(d.Digest, func() (*record, error) { return s.readRecord(d) })
+	return s.records.Read(d.Digest, func() (*record, error) { return s.readRecord(d) })
 }
 
 func (s *Store) readRecord(d ocispec.Descriptor) (*record, error) {

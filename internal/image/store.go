@@ -15,9 +15,9 @@ import (
 
 	"github.com/kistdev/kist/internal/content"
 	"github.com/kistdev/kist/internal/event"
+	"github.com/kistdev/kist/internal/keyed"
 	"github.com/kistdev/kist/internal/layer"
 	"github.com/kistdev/kist/internal/registry"
-	"github.com/kistdev/kist/internal/sys"
 )
 
 // Image is one image for one platform, resolved. It is shared: it must not be changed.
@@ -60,10 +60,10 @@ type Store struct {
 	keep    func() []digest.Digest
 	catalog catalog
 	trees   trees
-	sending sys.Turns[string] // by one push at a time each thing is sent to a repository
+	sending keyed.Turns[string] // by one push at a time each thing is sent to a repository
 
-	records memo[*record]
-	indexes memo[*ocispec.Index]
+	records *keyed.Memo[digest.Digest, *record]
+	indexes *keyed.Memo[digest.Digest, *ocispec.Index]
 }
 
 // Open opens the store and removes what an interrupted operation left.
@@ -80,6 +80,7 @@ func Open(o Options) (*Store, error) {
 	}
 	s := &Store{
 		content: blobs, layers: o.Layers, events: o.Events, client: client, inUse: o.InUse, keep: o.Keep,
+		records: keyed.NewMemo[digest.Digest, *record](keptBlobs), indexes: keyed.NewMemo[digest.Digest, *ocispec.Index](keptBlobs),
 	}
 	if s.events == nil {
 		s.events = new(event.Bus)
@@ -232,7 +233,7 @@ func (s *Store) tidy(cause error, begun digests) {
 // markUsed adds the images of containers: one may have been made from an image while its last name went.
 func (s *Store) markUsed(set digests) {
 	users := s.inUse()
-	s.records.each(func(r *record) {
+	s.records.Each(func(r *record) {
 		if len(users[r.id]) > 0 {
 			r.mark(set)
 		}

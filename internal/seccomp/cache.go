@@ -3,36 +3,17 @@ package seccomp
 import (
 	"strconv"
 	"strings"
-	"sync"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/kistdev/kist/internal/keyed"
 )
 
+// keptFilters bounds the memory: nearly all containers of a host share one profile.
+const keptFilters = 64
+
 // filters remembers compiled profiles.
-var filters cache
-
-// cacheLimit bounds the memory of one cache; nearly all containers of a host share one profile.
-const cacheLimit = 64
-
-type cache struct {
-	mu    sync.Mutex
-	found map[string]*Filter // guarded by mu
-}
-
-func (c *cache) get(key string) *Filter {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.found[key]
-}
-
-func (c *cache) put(key string, f *Filter) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.found == nil || len(c.found) >= cacheLimit {
-		c.found = make(map[string]*Filter)
-	}
-	c.found[key] = f
-}
+var filters = keyed.NewMemo[string, *Filter](keptFilters)
 
 // fingerprint writes down all of a profile: equal profiles, and only those, have the same one.
 func fingerprint(p *specs.LinuxSeccomp) string {

@@ -29,14 +29,14 @@ const maxProgram = 4096
 // one that matches decides.
 func Compile(p *specs.LinuxSeccomp) (*Filter, error) {
 	key := fingerprint(p)
-	if f := filters.get(key); f != nil {
+	if f, ok := filters.Get(key); ok {
 		return f, nil
 	}
 	f, err := compile(p)
 	if err != nil {
 		return nil, fmt.Errorf("compiling the seccomp profile: %w", err)
 	}
-	filters.put(key, f)
+	filters.Put(key, f)
 	return f, nil
 }
 

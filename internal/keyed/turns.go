@@ -1,4 +1,5 @@
-package sys
+// Package keyed has what there is one of for each of many things: turns at each, and a limited number of values that are remembered.
+package keyed
 
 import (
 	"context"
